@@ -1,0 +1,68 @@
+"""Build of the Cython extensions; everything else stands in pyproject.toml.
+
+Environment switches:
+  FASTSEC_DEBUG=1      bounds checks, line tracing, assertions, -O0 -g
+  FASTSEC_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer
+  FASTSEC_ONLY=a,b     build only these _core modules (for work on one of them)
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("FASTSEC_DEBUG") == "1"
+SANITIZE = os.environ.get("FASTSEC_SANITIZE") == "1"
+ONLY = {name for name in os.environ.get("FASTSEC_ONLY", "").split(",") if name}
+
+compile_args = ["-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+link_args = []
+macros = [("OPENSSL_API_COMPAT", "30000"), ("OPENSSL_NO_DEPRECATED", None)]
+if DEBUG:
+    compile_args += ["-O0", "-g"]
+    macros += [("CYTHON_TRACE_NOGIL", "1")]
+else:
+    compile_args += ["-O3", "-fvisibility=hidden"]
+if SANITIZE:
+    flags = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"]
+    compile_args += flags
+    link_args += flags
+
+directives = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": DEBUG,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
+    "linetrace": DEBUG,
+    "profile": DEBUG,
+}
+
+root = Path(__file__).parent
+extensions = [
+    Extension(
+        f"fastsec._core.{path.stem}",
+        [str(path.relative_to(root))],
+        libraries=["crypto"],
+        define_macros=macros,
+        extra_compile_args=compile_args,
+        extra_link_args=link_args,
+    )
+    for path in sorted((root / "src/fastsec/_core").glob("*.pyx"))
+    if not ONLY or path.stem in ONLY
+]
+
+# Generated C goes below build/, one folder per build kind, so that it can neither slip into the sdist nor be
+# mistaken for the other kind's.
+kind = "debug" if DEBUG else "release"
+setup(
+    ext_modules=cythonize(
+        extensions,
+        compiler_directives=directives,
+        build_dir=f"build/cython-{kind}",
+        include_path=["src"],
+        nthreads=0,
+    )
+)

@@ -1,0 +1,124 @@
+"""The wire constants of IEC 62351-4 as data: OIDs, algorithm identifiers, groups, diagnostics, bits, names.
+
+Together with ``fastsec.secpdu.fields`` this is the one place to correct when a choice marked [C] turns out to differ
+from the standard's free code components. [S] = published fact about the standard, [C] = our choice. No logic here.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+# --- protected protocols (NMTOKEN pp) -------------------------------------------------------------------------------
+PP_MMS_OSI: Final = "IEC 61850-8-1"  # [S]
+PP_MMS_XMPP: Final = "IEC 61850-8-2"  # [S]
+
+# --- object identifiers ---------------------------------------------------------------------------------------------
+OID_E2E_SECURITY_AS: Final = "1.0.62351.4.1.1.1"  # [C] arcs below {1 0 62351 4}
+OID_E2E_MMS_AC: Final = "1.0.62351.4.2.1"  # [C] arcs
+OID_MMS_AS: Final = "1.0.9506.2.1"  # [S]
+OID_MMS_AC: Final = "1.0.9506.2.3"  # [S] basic-AC
+OID_MMS_AC_FIELD: Final = "1.0.9506.1.1"  # seen from a device in the field
+OID_ACSE_AS: Final = "2.2.1.0.1"
+OID_BER: Final = "2.1.1"
+OID_ACSE_PASSWORD: Final = "2.2.3.1"
+OID_SUBJECT_OBJECT_IDENTIFIER: Final = "2.5.4.106"  # [S] Annex G
+
+SHA256_RSA: Final = "1.2.840.113549.1.1.11"
+ECDSA_SHA256: Final = "1.2.840.10045.4.3.2"
+HMAC_SHA256: Final = "1.2.840.113549.2.9"
+AES128_CBC: Final = "2.16.840.1.101.3.4.1.2"
+AES256_CBC: Final = "2.16.840.1.101.3.4.1.42"
+AES128_GCM: Final = "2.16.840.1.101.3.4.1.6"
+AES256_GCM: Final = "2.16.840.1.101.3.4.1.46"
+AES128_GMAC_RFC9044: Final = "2.16.840.1.101.3.4.1.9"
+AES256_GMAC_RFC9044: Final = "2.16.840.1.101.3.4.1.49"
+
+CONTEXT_ACSE: Final = 1
+CONTEXT_MMS: Final = 3
+CONTEXT_E2E: Final = 5  # offered id; on reception go by OID
+
+
+
+
+GCM_KEY_SIZE: Final[dict[str, int]] = {AES128_GCM: 16, AES256_GCM: 32}
+GMAC_KEY_SIZE: Final[dict[str, int]] = {  # [C] GMAC uses the GCM OID; RFC 9044's are accepted
+    AES128_GCM: 16,
+    AES256_GCM: 32,
+    AES128_GMAC_RFC9044: 16,
+    AES256_GMAC_RFC9044: 32,
+}
+CBC_KEY_SIZE: Final[dict[str, int]] = {AES128_CBC: 16, AES256_CBC: 32}
+ICV_LEN_DEFAULT: Final = 12  # RFC 5084
+ICV_LEN_RANGE: Final = range(12, 17)
+HMAC_ICV_LEN: Final = 32
+HMAC_KEY_SIZE: Final = 32
+NULL_APPL_DATA: Final = b"\x05\x00"  # [C] the NULL transfer
+
+
+class Group(IntEnum):
+    """Diffie-Hellman groups by the numbers the standard uses."""
+
+    MODP_2048 = 14  # RFC 3526
+    SECP256R1 = 23  # [S] the standard's number for secp256r1
+    BRAINPOOL_P256R1 = 28
+
+
+# --- bit numbers ----------------------------------------------------------------------------------------------------
+VERSION_V1_BIT: Final = 0
+CONF_TLS_PROTECTED: Final = 0  # [C]
+CONF_APPL_PROTECTED: Final = 1  # [C]
+CONF_VPN: Final = 2  # [C]
+
+
+class HandshakeDiag(IntEnum):
+    """HandshakeDiagnostics; numbers [S], ENUMERATED [C]."""
+
+    NO_REASON_GIVEN = 0
+    PROTOCOL_ERROR = 1
+    PROTECTED_PROTOCOL_NOT_SUPPORTED = 2
+    INVALID_SIGNATURE_ALGORITHM = 3
+    UNEXPECTED_VERSION = 4
+    HMAC_ALGORITHM_NOT_SUPPORTED = 5
+    ENCRYPTION_NOT_REQUIRED = 6
+    ENCRYPTION_REQUIRED = 7
+    INVALID_PUBLIC_KEY_CERTIFICATE = 8
+    INVALID_CERTIFICATION_PATH = 9
+    INVALID_TIME_VALUE = 10
+    DH_GROUP_NOT_SUPPORTED = 11
+    ILLEGAL_DH_GROUP_SELECTED = 12
+    ICV_ALGORITHMS_NOT_SUPPORTED = 13
+    ENCRYPT_ALGORITHMS_NOT_SUPPORTED = 14
+    AEA_ALGORITHMS_NOT_SUPPORTED = 15
+    INVALID_ATTRIBUTE_CERTIFICATE = 16
+    ENCR_MODE_AEA_NOT_SUPPORTED = 17
+    AE_IS_REQUIRED = 18
+    AEA_SELECT_BUT_ENCRYP_NOT_SUPP = 19
+    INVALID_AE_ALGORITHM = 20
+    SINGLE_AE_ALGORITHM_REQUIRED = 21
+    AE_NOT_USED = 22
+    INVALID_ENCRYPTION_ALGORITHM = 23
+    SINGLE_ENCRYPT_ALGO_REQUIRED = 24
+    SINGLE_ICV_ALGO_REQUIRED = 25
+
+
+class DtDiag(IntEnum):
+    """DtDiagnostics; numbers [S], the last two [C], ENUMERATED [C]."""
+
+    NO_REASON_GIVEN = 0
+    PROTOCOL_ERROR = 1
+    UNEXPECTED_VERSION = 2
+    ENCRYPTION_NOT_SELECTED = 3
+    ENCRYPTION_REQUIRED = 4
+    GMAC_NONCE_REQUIRED = 5
+    INVALID_SEQUENCE_NUMBER = 6
+    AES_INIT_VECTOR_REQUIRED = 7
+    UNEXPECTED_DH_PUBLIC_KEY = 8
+    UNEXPECTED_CHANGED_KEYS = 9
+    INVALID_TIME_VALUE = 10
+    GMAC_INIT_VECTOR_REQUIRED = 11
+
+
+def wire_name(diagnostic: IntEnum) -> str:
+    """The diagnostic's name as the standard spells it, e.g. ``invalid-time-value``."""
+    return diagnostic.name.lower().replace("_", "-")
