@@ -7,6 +7,7 @@ Environment switches:
 """
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -54,15 +55,22 @@ extensions = [
     if not ONLY or path.stem in ONLY
 ]
 
+# Only commands that compile need the C files; metadata and sdist take the .pyx as they are.
+compiling = not {"sdist", "egg_info", "dist_info"} & set(sys.argv[1:])
+
 # Generated C goes below build/, one folder per build kind, so that it can neither slip into the sdist nor be
 # mistaken for the other kind's.
-kind = "debug" if DEBUG else "release"
+kind = "sanitize" if SANITIZE else "debug" if DEBUG else "release"
+jobs = os.cpu_count() or 1
 setup(
     ext_modules=cythonize(
         extensions,
         compiler_directives=directives,
         build_dir=f"build/cython-{kind}",
         include_path=["src"],
-        nthreads=0,
+        nthreads=jobs if len(extensions) > 1 else 0,
     )
+    if compiling
+    else [],
+    options={"build_ext": {"parallel": jobs}},
 )

@@ -39,8 +39,6 @@ CONTEXT_MMS: Final = 3
 CONTEXT_E2E: Final = 5  # offered id; on reception go by OID
 
 
-
-
 GCM_KEY_SIZE: Final[dict[str, int]] = {AES128_GCM: 16, AES256_GCM: 32}
 GMAC_KEY_SIZE: Final[dict[str, int]] = {  # [C] GMAC uses the GCM OID; RFC 9044's are accepted
     AES128_GCM: 16,

@@ -1,0 +1,73 @@
+# The two commands a newcomer needs: make demo, make test. Both install what is missing and build into .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+export PYTHON
+V := .venv/bin
+SOURCES := pyproject.toml setup.py $(wildcard src/fastsec/_core/*.pyx src/fastsec/_core/*.pxd)
+PYTEST_ARGS ?=
+
+.PHONY: help demo test bench debug types lint wheel vectors clean
+
+help:            ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+demo: .venv/.demo   ## secure real MMS traffic between a plain client and a plain server, then attack it
+	$(V)/fastsec demo
+
+test: .venv/.test   ## the whole test suite
+	$(V)/python -m pytest $(PYTEST_ARGS)
+
+bench: .venv/.bench  ## every benchmark, ratios measured in one run
+	for case in record handshake echo memory gateway; do $(V)/fastsec bench $$case || exit $$?; done
+
+debug: .venv/.test  ## build _core with bounds checks, line tracing and assertions, and test it
+	rm -rf build/debug-tree && mkdir -p build/debug-tree
+	cp -r src tests pyproject.toml setup.py README.md LICENSE build/debug-tree/
+	find build/debug-tree -name '*.so' -delete
+	cd build/debug-tree && FASTSEC_DEBUG=1 ../../$(V)/python setup.py -q build_ext --inplace
+	cd build/debug-tree && PYTHONPATH=src ../../$(V)/python -m pytest -m 'not interop' --ignore tests/test_packaging.py $(PYTEST_ARGS)
+
+types: .venv/.lint  ## mypy --strict, and the stubs of the extensions against the extensions
+	$(V)/python -m mypy
+	$(V)/python -m mypy.stubtest --ignore-missing-stub --allowlist scripts/stubtest-allowlist.txt $(patsubst src/fastsec/_core/%.pyx,fastsec._core.%,$(wildcard src/fastsec/_core/*.pyx))
+
+lint: .venv/.lint   ## ruff: rules and format
+	$(V)/ruff check src tests benchmarks scripts setup.py
+	$(V)/ruff format --check src tests benchmarks scripts setup.py
+
+wheel: .venv/.bench  ## sdist, and the wheel built from the sdist, in dist/
+	rm -rf dist && $(V)/python -m build --outdir dist
+
+vectors: .venv/.test  ## write the test vectors anew from the reference implementation
+	$(V)/python tests/vectors/generate.py
+
+clean:           ## remove what was built
+	rm -rf build dist .venv src/*.egg-info
+	find src -name '*.so' -delete
+
+# --- set-up: system packages, then .venv with the package built in place ------------------------------------------
+.venv/bin/python:
+	scripts/system-packages.sh build
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'fastsec needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(V)/python -m pip install -q --disable-pip-version-check -U pip
+
+.venv/.demo: .venv/bin/python $(SOURCES)
+	scripts/system-packages.sh build
+	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
+.venv/.test: .venv/bin/python $(SOURCES)
+	scripts/system-packages.sh test
+	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo,test]'
+	@touch $@ .venv/.demo
+
+.venv/.lint: .venv/.test
+	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo,test,lint]'
+	@touch $@
+
+.venv/.bench: .venv/bin/python $(SOURCES)
+	scripts/system-packages.sh bench
+	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo,bench]' build
+	@touch $@ .venv/.demo

@@ -1,0 +1,57 @@
+#!/bin/sh
+# Every system package that fastsec's build, demo, test and bench need, in one place.
+#
+#   scripts/system-packages.sh list            names all of them
+#   scripts/system-packages.sh build|test|bench    installs what is missing for that (as root), else says how, in a line
+#
+# PYTHON names the interpreter that .venv will be made from (default: python3).
+set -eu
+python=${PYTHON:-python3}
+missing=""
+
+need() { # need PACKAGE COMMAND...: the package is missing where the command fails
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+header() { echo "#include <$1>" | cc -E -o /dev/null -; }
+openssl3() { printf '#include <openssl/opensslv.h>\n#if OPENSSL_VERSION_MAJOR < 3\n#error old\n#endif\n' | cc -E -o /dev/null -; }
+in_sbin() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1"; }
+
+build() {
+    need gcc command -v cc
+    need libc6-dev header stdio.h
+    need libssl-dev openssl3
+    need python3 command -v "$python"
+    need python3-venv "$python" -c 'import venv, ensurepip'
+    need python3-dev "$python" -c 'import os, sysconfig; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")'
+}
+tests() {
+    build
+    need tshark command -v tshark
+}
+bench() {
+    build
+    need stunnel4 in_sbin stunnel
+    need valgrind command -v valgrind
+}
+
+case "${1:-}" in
+list) echo "gcc make libc6-dev libssl-dev python3 python3-venv python3-dev tshark stunnel4 valgrind"; exit 0 ;;
+build) build ;;
+test) tests ;;
+bench) bench ;;
+*) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
+
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing system packages:$missing" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q >/dev/null
+    # shellcheck disable=SC2086 — one word per package is meant
+    apt-get install -y -q --no-install-recommends $missing >/dev/null
+else
+    echo "missing system packages; run once: sudo apt-get install -y --no-install-recommends$missing" >&2
+    exit 1
+fi
