@@ -21,7 +21,7 @@ OID_MMS_AC: Final = "1.0.9506.2.3"  # [S] basic-AC
 OID_MMS_AC_FIELD: Final = "1.0.9506.1.1"  # seen from a device in the field
 OID_ACSE_AS: Final = "2.2.1.0.1"
 OID_BER: Final = "2.1.1"
-OID_ACSE_PASSWORD: Final = "2.2.3.1"
+OID_ACSE_PASSWORD: Final = "2.2.3.1"  # noqa: S105 — the mechanism's name
 OID_SUBJECT_OBJECT_IDENTIFIER: Final = "2.5.4.106"  # [S] Annex G
 
 SHA256_RSA: Final = "1.2.840.113549.1.1.11"
