@@ -1,0 +1,358 @@
+"""Symmetric cryptography on libcrypto's EVP: Secret, SHA-256, HMAC, HKDF, and the keyed contexts of the guard.
+
+Key material lives in C memory of a ``Secret`` or of a libcrypto context and is wiped when its owner goes. Python
+``bytes`` cannot be wiped; ``Secret.reveal`` and ``Secret.from_bytes`` therefore serve tests and export only.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from fastsec.errors import LocalError
+
+cdef extern from "openssl/params.h" nogil:
+    ctypedef struct OSSL_PARAM:
+        pass
+    OSSL_PARAM OSSL_PARAM_construct_utf8_string(const char *key, char *buf, size_t size)
+    OSSL_PARAM OSSL_PARAM_construct_octet_string(const char *key, void *buf, size_t size)
+    OSSL_PARAM OSSL_PARAM_construct_end()
+
+cdef extern from "openssl/kdf.h" nogil:
+    ctypedef struct EVP_KDF:
+        pass
+    ctypedef struct EVP_KDF_CTX:
+        pass
+    EVP_KDF *EVP_KDF_fetch(void *library, const char *algorithm, const char *properties)
+    EVP_KDF_CTX *EVP_KDF_CTX_new(EVP_KDF *kdf)
+    void EVP_KDF_CTX_free(EVP_KDF_CTX *ctx)
+    int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *key, size_t size, const OSSL_PARAM *params)
+
+cdef extern from "openssl/evp.h" nogil:
+    enum:
+        EVP_CTRL_AEAD_GET_TAG
+        EVP_CTRL_AEAD_SET_TAG
+    EVP_MD *EVP_MD_fetch(void *library, const char *algorithm, const char *properties)
+    EVP_CIPHER *EVP_CIPHER_fetch(void *library, const char *algorithm, const char *properties)
+    EVP_MD_CTX *EVP_MD_CTX_new()
+    void EVP_MD_CTX_free(EVP_MD_CTX *ctx)
+    int EVP_MD_CTX_copy_ex(EVP_MD_CTX *out, const EVP_MD_CTX *src)
+    int EVP_DigestInit_ex2(EVP_MD_CTX *ctx, const EVP_MD *md, const OSSL_PARAM *params)
+    int EVP_DigestUpdate(EVP_MD_CTX *ctx, const void *data, size_t size)
+    int EVP_DigestFinal_ex(EVP_MD_CTX *ctx, unsigned char *out, unsigned int *size)
+    int EVP_Digest(const void *data, size_t count, unsigned char *out, unsigned int *size, const EVP_MD *md, void *e)
+    EVP_CIPHER_CTX *EVP_CIPHER_CTX_new()
+    void EVP_CIPHER_CTX_free(EVP_CIPHER_CTX *ctx)
+    int EVP_EncryptInit_ex2(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const unsigned char *key,
+                            const unsigned char *iv, const OSSL_PARAM *params)
+    int EVP_DecryptInit_ex2(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const unsigned char *key,
+                            const unsigned char *iv, const OSSL_PARAM *params)
+    int EVP_CipherInit_ex2(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const unsigned char *key,
+                           const unsigned char *iv, int enc, const OSSL_PARAM *params)
+    int EVP_CipherUpdate(EVP_CIPHER_CTX *ctx, unsigned char *out, int *outl, const unsigned char *data, int size)
+    int EVP_CipherFinal_ex(EVP_CIPHER_CTX *ctx, unsigned char *out, int *outl)
+    int EVP_CIPHER_CTX_ctrl(EVP_CIPHER_CTX *ctx, int type, int arg, void *ptr)
+    int EVP_CIPHER_CTX_set_padding(EVP_CIPHER_CTX *ctx, int padding)
+
+cdef enum:
+    HASH = 32
+    BLOCK = 64
+    SECRET_MAX = 4096
+    HKDF_MAX = 255 * HASH
+
+
+class LibraryError(Exception):
+    """libcrypto refused an operation that cannot fail with correct arguments: out of memory or a broken library."""
+
+
+# Fetched once: an implicit fetch by name costs more than a short HMAC.
+cdef EVP_MD *SHA256 = EVP_MD_fetch(NULL, b"SHA256", NULL)
+cdef EVP_KDF *HKDF = EVP_KDF_fetch(NULL, b"HKDF", NULL)
+cdef EVP_CIPHER *GCM128 = EVP_CIPHER_fetch(NULL, b"AES-128-GCM", NULL)
+cdef EVP_CIPHER *GCM256 = EVP_CIPHER_fetch(NULL, b"AES-256-GCM", NULL)
+cdef EVP_CIPHER *CBC128 = EVP_CIPHER_fetch(NULL, b"AES-128-CBC", NULL)
+cdef EVP_CIPHER *CBC256 = EVP_CIPHER_fetch(NULL, b"AES-256-CBC", NULL)
+if SHA256 is NULL or HKDF is NULL or GCM128 is NULL or GCM256 is NULL or CBC128 is NULL or CBC256 is NULL:
+    raise ImportError("libcrypto lacks SHA-256, HKDF, AES-GCM or AES-CBC")
+
+
+cdef int broken() except -1:
+    ERR_clear_error()
+    raise LibraryError("libcrypto failed")
+
+
+@cython.final
+cdef class Secret:
+    """Octets that only their owner sees; wiped by ``wipe`` and when the object goes.
+
+    Made by this package's C code; ``Secret.from_bytes`` is for tests. ``len()`` gives the octets, 0 once wiped.
+    ``Secret()`` is an already wiped one.
+    """
+
+    def __cinit__(self):
+        self.p = NULL
+        self.size = 0
+
+    def __dealloc__(self):
+        self.wipe()
+
+    @staticmethod
+    cdef Secret make(Py_ssize_t size):
+        cdef Secret secret = Secret.__new__(Secret)
+        if not 1 <= size <= SECRET_MAX:
+            raise LocalError(f"a Secret has 1 to {SECRET_MAX} octets")
+        secret.p = <uint8_t *>malloc(size)
+        if secret.p is NULL:
+            raise MemoryError
+        memset(secret.p, 0, size)
+        secret.size = size
+        return secret
+
+    cdef int check(self) except -1:
+        if self.p is NULL:
+            raise LocalError("this Secret has been wiped")
+        return 0
+
+    @staticmethod
+    def from_bytes(bytes octets not None):
+        """A Secret with a copy of these 1 to 4096 octets. For tests and imports: the ``bytes`` stay unwiped."""
+        return secret_from(<const uint8_t *>PyBytes_AS_STRING(octets), PyBytes_GET_SIZE(octets))
+
+    def reveal(self):
+        """A copy as ``bytes``, which nobody can wipe: for tests and export only. LocalError once wiped."""
+        self.check()
+        return PyBytes_FromStringAndSize(<char *>self.p, self.size)
+
+    def wipe(self):
+        """Overwrite and free the octets. Doing it twice is harmless."""
+        if self.p is not NULL:
+            OPENSSL_cleanse(self.p, self.size)
+            free(self.p)
+            self.p = NULL
+            self.size = 0
+
+    def __len__(self):
+        return self.size
+
+    def __repr__(self):
+        return f"<Secret of {self.size} octets>"
+
+    def __eq__(self, other):
+        raise LocalError("Secrets are not compared; use crypto.equal on what is derived from them")
+
+    __hash__ = None
+
+    def __reduce__(self):
+        raise LocalError("a Secret is not pickled or copied")
+
+
+cdef Secret secret_from(const uint8_t *octets, Py_ssize_t size):
+    cdef Secret secret = Secret.make(size)
+    memcpy(secret.p, octets, size)
+    return secret
+
+
+def sha256(bytes data not None):
+    """The SHA-256 hash (FIPS 180-4) of data, 32 octets."""
+    cdef uint8_t out[HASH]
+    if EVP_Digest(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), out, NULL, SHA256, NULL) != 1:
+        broken()
+    return PyBytes_FromStringAndSize(<char *>out, HASH)
+
+
+def hmac_sha256(bytes key not None, bytes data not None):
+    """HMAC-SHA256 (RFC 2104) of data under key, 32 octets. For single use; guards keep a keyed context."""
+    cdef uint8_t out[HASH]
+    cdef HmacKey keyed = hmac_key(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+    if not keyed.compute(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), out):
+        broken()
+    return PyBytes_FromStringAndSize(<char *>out, HASH)
+
+
+def hkdf_sha256(Secret ikm not None, bytes salt not None, bytes info not None, Py_ssize_t length):
+    """HKDF with HMAC-SHA256 (RFC 5869), extract and expand.
+
+    Arguments:
+        ikm: input keying material.
+        salt: any octets; empty stands for 32 zero octets.
+        info: any octets.
+        length: octets wanted, 1 .. 4096.
+    Returns: the output keying material.
+    """
+    cdef Secret okm
+    cdef OSSL_PARAM params[5]
+    cdef EVP_KDF_CTX *ctx
+    cdef int done
+    cdef Py_ssize_t n = 0
+    ikm.check()
+    okm = Secret.make(length)
+    params[0] = OSSL_PARAM_construct_utf8_string(b"digest", b"SHA256", 0)
+    params[1] = OSSL_PARAM_construct_octet_string(b"key", ikm.p, ikm.size)
+    n = 2
+    if PyBytes_GET_SIZE(salt):
+        params[n] = OSSL_PARAM_construct_octet_string(b"salt", PyBytes_AS_STRING(salt), PyBytes_GET_SIZE(salt))
+        n += 1
+    if PyBytes_GET_SIZE(info):
+        params[n] = OSSL_PARAM_construct_octet_string(b"info", PyBytes_AS_STRING(info), PyBytes_GET_SIZE(info))
+        n += 1
+    params[n] = OSSL_PARAM_construct_end()
+    ctx = EVP_KDF_CTX_new(HKDF)
+    if ctx is NULL:
+        raise MemoryError
+    done = EVP_KDF_derive(ctx, okm.p, okm.size, params)
+    EVP_KDF_CTX_free(ctx)
+    if done != 1:
+        broken()
+    return okm
+
+
+def equal(bytes a not None, bytes b not None):
+    """Whether a and b are the same octets; takes the same time wherever they differ. Lengths are not hidden."""
+    return (PyBytes_GET_SIZE(a) == PyBytes_GET_SIZE(b)
+            and CRYPTO_memcmp(PyBytes_AS_STRING(a), PyBytes_AS_STRING(b), PyBytes_GET_SIZE(a)) == 0)
+
+
+cdef int random_into(uint8_t *out, Py_ssize_t size) noexcept nogil:
+    """Fill with random octets; 1 = done, 0 = libcrypto's generator failed."""
+    return RAND_bytes(out, <int>size) == 1
+
+
+def random_bytes(Py_ssize_t count):
+    """``count`` (0 .. 1 MiB) octets of libcrypto's random generator."""
+    if not 0 <= count <= 1 << 20:
+        raise LocalError("random_bytes: 0 to 1048576 octets")
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, count)
+    if count and not random_into(<uint8_t *>PyBytes_AS_STRING(out), count):
+        broken()
+    return out
+
+
+@cython.final
+cdef class HmacKey:
+    def __cinit__(self):
+        self.inner = EVP_MD_CTX_new()
+        self.outer = EVP_MD_CTX_new()
+        self.work = EVP_MD_CTX_new()
+        if self.inner is NULL or self.outer is NULL or self.work is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        # Freeing cleanses the provider's hash states.
+        EVP_MD_CTX_free(self.inner)
+        EVP_MD_CTX_free(self.outer)
+        EVP_MD_CTX_free(self.work)
+
+    cdef int compute(self, const uint8_t *data, Py_ssize_t size, uint8_t *mac) noexcept nogil:
+        """The 32 octets of the MAC; 1 = done, 0 = libcrypto failed."""
+        return (EVP_MD_CTX_copy_ex(self.work, self.inner) == 1
+                and EVP_DigestUpdate(self.work, data, size) == 1
+                and EVP_DigestFinal_ex(self.work, mac, NULL) == 1
+                and EVP_MD_CTX_copy_ex(self.work, self.outer) == 1
+                and EVP_DigestUpdate(self.work, mac, HASH) == 1
+                and EVP_DigestFinal_ex(self.work, mac, NULL) == 1)
+
+
+cdef HmacKey hmac_key(const uint8_t *key, Py_ssize_t size):
+    cdef HmacKey self = HmacKey.__new__(HmacKey)
+    cdef uint8_t block[BLOCK]
+    cdef Py_ssize_t i
+    cdef bint done
+    memset(block, 0, BLOCK)
+    if size > BLOCK:
+        done = EVP_Digest(key, size, block, NULL, SHA256, NULL) == 1
+    else:
+        memcpy(block, key, size)
+        done = True
+    for i in range(BLOCK):
+        block[i] ^= 0x36
+    done = (done and EVP_DigestInit_ex2(self.inner, SHA256, NULL) == 1
+            and EVP_DigestUpdate(self.inner, block, BLOCK) == 1)
+    for i in range(BLOCK):
+        block[i] ^= 0x36 ^ 0x5C
+    done = (done and EVP_DigestInit_ex2(self.outer, SHA256, NULL) == 1
+            and EVP_DigestUpdate(self.outer, block, BLOCK) == 1
+            and EVP_DigestInit_ex2(self.work, SHA256, NULL) == 1)
+    OPENSSL_cleanse(block, BLOCK)
+    if not done:
+        broken()
+    return self
+
+
+@cython.final
+cdef class GcmKey:
+    def __cinit__(self):
+        self.ctx = EVP_CIPHER_CTX_new()
+        if self.ctx is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        EVP_CIPHER_CTX_free(self.ctx)  # cleanses the key schedule
+
+    cdef int start(self, const uint8_t *nonce) noexcept nogil:
+        """Begin a message under this 12-octet nonce. All functions: 1 = done, 0 = failed."""
+        if self.encrypting:
+            return EVP_EncryptInit_ex2(self.ctx, NULL, NULL, nonce, NULL) == 1
+        return EVP_DecryptInit_ex2(self.ctx, NULL, NULL, nonce, NULL) == 1
+
+    cdef int aad(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+        cdef int count
+        return EVP_CipherUpdate(self.ctx, NULL, &count, data, <int>size) == 1
+
+    cdef int update(self, const uint8_t *data, Py_ssize_t size, uint8_t *out) noexcept nogil:
+        cdef int count
+        return EVP_CipherUpdate(self.ctx, out, &count, data, <int>size) == 1
+
+    cdef int seal_tag(self, uint8_t *tag, int size) noexcept nogil:
+        cdef int count
+        cdef uint8_t none[16]
+        return (EVP_CipherFinal_ex(self.ctx, none, &count) == 1
+                and EVP_CIPHER_CTX_ctrl(self.ctx, EVP_CTRL_AEAD_GET_TAG, size, tag) == 1)
+
+    cdef int check_tag(self, const uint8_t *tag, int size) noexcept nogil:
+        cdef int count
+        cdef uint8_t none[16]
+        return (EVP_CIPHER_CTX_ctrl(self.ctx, EVP_CTRL_AEAD_SET_TAG, size, <void *>tag) == 1
+                and EVP_CipherFinal_ex(self.ctx, none, &count) == 1)
+
+
+cdef GcmKey gcm_key(const uint8_t *key, Py_ssize_t size, bint encrypting):
+    cdef GcmKey self
+    if size != 16 and size != 32:
+        raise LocalError("AES keys here have 16 or 32 octets")
+    self = GcmKey.__new__(GcmKey)
+    self.encrypting = encrypting
+    if EVP_CipherInit_ex2(self.ctx, GCM128 if size == 16 else GCM256, key, NULL, encrypting, NULL) != 1:
+        broken()
+    return self
+
+
+@cython.final
+cdef class CbcKey:
+    def __cinit__(self):
+        self.ctx = EVP_CIPHER_CTX_new()
+        if self.ctx is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        EVP_CIPHER_CTX_free(self.ctx)
+
+    cdef int start(self, const uint8_t *iv) noexcept nogil:
+        """Begin a message with this 16-octet IV. Both functions: 1 = done, 0 = failed."""
+        return EVP_CipherInit_ex2(self.ctx, NULL, NULL, iv, -1, NULL) == 1
+
+    cdef int update(self, const uint8_t *data, Py_ssize_t size, uint8_t *out) noexcept nogil:
+        """Size must be a multiple of 16."""
+        cdef int count
+        return EVP_CipherUpdate(self.ctx, out, &count, data, <int>size) == 1 and count == size
+
+
+cdef CbcKey cbc_key(const uint8_t *key, Py_ssize_t size, bint encrypting):
+    cdef CbcKey self
+    if size != 16 and size != 32:
+        raise LocalError("AES keys here have 16 or 32 octets")
+    self = CbcKey.__new__(CbcKey)
+    if (EVP_CipherInit_ex2(self.ctx, CBC128 if size == 16 else CBC256, key, NULL, encrypting, NULL) != 1
+            or EVP_CIPHER_CTX_set_padding(self.ctx, 0) != 1):
+        broken()
+    return self
