@@ -1,0 +1,1 @@
+"""The gateway: end-to-end security for MMS clients and servers that know nothing of it."""
