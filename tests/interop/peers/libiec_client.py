@@ -1,0 +1,88 @@
+"""libiec61850 (PyPI pyiec61850-ng) as a plain MMS client in a process of its own.
+
+GPL: used by these tests only, over a socket.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyiec61850.pyiec61850 as lib
+
+from fastsec.demo import line
+from fastsec.demo.points import BY_NAME, DOMAIN, Value
+
+KINDS = {"float": "FloatValue", "bool": "BooleanValue", "int": "Int32Value"}
+CONNECTED = 2  # IED_STATE_CONNECTED
+
+
+def check(outcome: Any) -> Any:
+    """The value of the binding's (value, error) pair; an error raises."""
+    value, error = outcome
+    if error != lib.IED_ERROR_OK:
+        raise ValueError(f"IedClientError {error}")
+    return value
+
+
+class Client:
+    """The associations of this process by name."""
+
+    def __init__(self) -> None:
+        self.connections: dict[str, Any] = {}
+
+    def handle(self, command: line.Command) -> Any:
+        return getattr(self, "do_" + command["op"])(command.get("name", ""), command)
+
+    def do_open(self, name: str, command: line.Command) -> None:
+        connection = lib.IedConnection_create()
+        lib.IedConnection_setConnectTimeout(connection, 10_000)
+        lib.IedConnection_setRequestTimeout(connection, 10_000)
+        check(lib.IedConnection_connect(connection, "127.0.0.1", command["port"]))
+        self.connections[name] = connection
+
+    def do_read(self, name: str, command: line.Command) -> list[Value]:
+        points = [BY_NAME[point] for point in command["points"]]
+        return [
+            check(
+                getattr(lib, f"IedConnection_read{KINDS[point.kind]}")(
+                    self.connections[name],
+                    f"{DOMAIN}/{point.path}",
+                    getattr(lib, f"IEC61850_FC_{point.constraint}"),
+                )
+            )
+            for point in points
+        ]
+
+    def do_write(self, name: str, command: line.Command) -> None:
+        point = BY_NAME[command["point"]]
+        check(
+            getattr(lib, f"IedConnection_write{KINDS[point.kind]}")(
+                self.connections[name],
+                f"{DOMAIN}/{point.path}",
+                getattr(lib, f"IEC61850_FC_{point.constraint}"),
+                command["value"],
+            )
+        )
+
+    def do_state(self, name: str, _command: line.Command) -> bool:
+        return bool(lib.IedConnection_getState(self.connections[name]) == CONNECTED)
+
+    def do_close(self, name: str, _command: line.Command) -> None:
+        connection = self.connections.pop(name)
+        try:
+            # Conclude first (the orderly way); the library then closes the transport itself.
+            check(lib.IedConnection_release(connection))
+        finally:
+            lib.IedConnection_destroy(connection)
+
+    def do_abort(self, name: str, _command: line.Command) -> None:
+        connection = self.connections.pop(name)
+        try:
+            check(lib.IedConnection_abort(connection))
+        finally:
+            lib.IedConnection_destroy(connection)
+
+
+if __name__ == "__main__":
+    line.ready(package="pyiec61850-ng")
+    line.serve_blocking(Client().handle)
