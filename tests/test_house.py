@@ -17,7 +17,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "fastsec"
 FLOORS: dict[str, list[str]] = {
     "0 facts": ["errors", "limits", "instant", "profile", "events"],
     "1 tools": ["_core", "secpdu", "pki", "mms", "config"],
-    "2 rules": ["faults", "state", "negotiation", "keys", "peers", "handshake", "control"],
+    "2 rules": ["outputs", "faults", "state", "negotiation", "keys", "peers", "handshake", "control"],
     "3 engine": ["association"],
     "3 environments": ["envs"],
     "4 adapters": ["aio"],
