@@ -20,6 +20,8 @@ from fastsec import limits
 class SecPduKind(Enum):
     """The eleven SecPDUs; the value is the XML element name, the standard's name in lower camel case [C]."""
 
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python call
+
     HANDSHAKE_REQ = "handshakeReq"
     HANDSHAKE_ACC = "handshakeAcc"
     APPLICATION_REJECT = "applicationReject"
@@ -41,6 +43,8 @@ class SecPduKind(Enum):
 @unique
 class Carrier(Enum):
     """What of the environment carries a SecPDU; over OSI the APDU with the user-information."""
+
+    __hash__ = object.__hash__
 
     ASSOCIATE_REQ = "AARQ"
     ASSOCIATE_RSP = "AARE"
@@ -104,7 +108,11 @@ S, C = Mark.S, Mark.C
 
 SEQUENCE: Final = 0x30
 ASSO_ID_PATTERN: Final = r"(?:0|[1-9][0-9]{0,2})(?::(?:0|[1-9][0-9]{0,2}))?"  # [S] pattern, [C] no leading zeros
-TIME_PATTERN: Final = r"[0-9]{14}(?:[.,][0-9]{1,9})?Z"  # [S] form, [C] 0..9 digits of fraction, dot or comma
+# [S] form, [C] second 60, 0..9 digits of fraction, dot or comma
+TIME_PATTERN: Final = (
+    r"[0-9]{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
+    r"(?:[01][0-9]|2[0-3])[0-5][0-9](?:[0-5][0-9]|60)(?:[.,][0-9]{1,9})?Z"
+)
 GROUP_MAX: Final = 65_535
 
 CLEAR_TOKEN_1: Final = (

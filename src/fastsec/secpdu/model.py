@@ -1,4 +1,5 @@
 """The values that the SecPDU codecs read and write (62351-4 SecPDUs). Immutable; no octets of the wire but where named.
+Named tuples, because one handshake makes several of them and a frozen dataclass takes five times as long to make.
 
 Attribute names are the standard's component names in snake case; ``fields`` ties both together.
 """
@@ -6,7 +7,7 @@ Attribute names are the standard's component names in snake case; ``fields`` tie
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastsec import profile
 from fastsec._core.cursor import Reader, Writer
@@ -48,13 +49,14 @@ class AlgorithmId:
     Attributes:
         icv_len: octets of the ICV: 32 for hmacWithSHA256, aes-ICVlen for GCM and GMAC, else 0.
         der: the encoding, with the parameters as given.
+        key: what equality goes by.
     """
 
     oid: str
     params: bytes | None = None
     icv_len: int = field(init=False)
     der: bytes = field(init=False, repr=False)
-    _key: tuple[str, int, bytes | None] = field(init=False, repr=False)
+    key: tuple[str, int, bytes | None] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         known = True
@@ -79,7 +81,7 @@ class AlgorithmId:
         object.__setattr__(self, "icv_len", icv_len)
         object.__setattr__(self, "der", writer.getvalue())
         params = None if known or self.params == _NULL else self.params
-        object.__setattr__(self, "_key", (self.oid, icv_len, params))
+        object.__setattr__(self, "key", (self.oid, icv_len, params))
 
     @property
     def pair(self) -> tuple[str, int]:
@@ -87,10 +89,10 @@ class AlgorithmId:
         return self.oid, self.icv_len
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, AlgorithmId) and self._key == other._key
+        return isinstance(other, AlgorithmId) and self.key == other.key
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return hash(self.key)
 
 
 def _gcm_icv_len(params: bytes | None) -> int:
@@ -130,8 +132,7 @@ def algorithm_id(oid: str, icv_len: int = 0) -> AlgorithmId:
     return AlgorithmId(oid, writer.getvalue())
 
 
-@dataclass(frozen=True, slots=True)
-class DhPublic:
+class DhPublic(NamedTuple):
     """A Diffie-Hellman public value.
 
     Attributes:
@@ -143,23 +144,20 @@ class DhPublic:
     public: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class AeaOffer:
+class AeaOffer(NamedTuple):
     """encr-mode aea: algorithms of authenticated encryption, in the sender's order; in HandshakeAcc exactly one."""
 
     algorithms: tuple[AlgorithmId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NonAeaOffer:
+class NonAeaOffer(NamedTuple):
     """encr-mode non-aea: encryption in the sender's order (None = absent: none), and a set of ICV algorithms."""
 
     encr: tuple[AlgorithmId, ...] | None
     icv: tuple[AlgorithmId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ClearToken1:
+class ClearToken1(NamedTuple):
     """The token of HandshakeReq and HandshakeAcc.
 
     Attributes:
@@ -189,8 +187,7 @@ class ClearToken1:
     att_cert: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClearToken3:
+class ClearToken3(NamedTuple):
     """The token of rejects, aborts and release; attributes as in ClearToken1, asso_id None = absent."""
 
     sig_alg: AlgorithmId
@@ -201,8 +198,7 @@ class ClearToken3:
     cert_path: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(NamedTuple):
     """A received HandshakeReq or HandshakeAcc; nothing in it is verified.
 
     Attributes:
@@ -234,8 +230,7 @@ class Handshake:
         return (self.appl_data[0] >= 0xC0) != (pp in _MMS)
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(NamedTuple):
     """A received signed SecPDU with ClearToken3; nothing in it is verified.
 
     Attributes:

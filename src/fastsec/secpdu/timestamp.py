@@ -36,27 +36,28 @@ def time_text(utc_ms: int) -> str:
     return f"{year:04}{month:02}{day:02}{seconds // 3600:02}{seconds // 60 % 60:02}{seconds % 60:02}.{ms:03}Z"
 
 
-def check_time(text: str) -> None:
-    """DecodeError unless ``text`` is a TimeStamp: ``YYYYMMDDhhmmss``, 0 to 9 digits of fraction after a dot or comma,
-    ``Z``; a date that exists; second 60 allowed."""
+def is_time(text: str) -> bool:
+    """Whether ``text`` is a TimeStamp: ``YYYYMMDDhhmmss``, 0 to 9 digits of fraction after a dot or comma, ``Z``; a
+    date that exists; second 60 allowed."""
     if _MATCH(text) is None:
-        raise DecodeError("not a TimeStamp", step="time")
+        return False
+    if text[6:8] <= "28":
+        return True
     year, month, day = int(text[:4]), int(text[4:6]), int(text[6:8])
-    if (
-        not 1 <= month <= 12
-        or not 1 <= day <= _DAYS_IN_MONTH[month]
-        or (month == 2 and day == 29 and (year % 4 or (year % 100 == 0 and year % 400)))
-        or text[8:10] > "23"
-        or text[10:12] > "59"
-        or text[12:14] > "60"
-    ):
-        raise DecodeError("TimeStamp with a date or time that does not exist", step="time")
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return day <= _DAYS_IN_MONTH[month] - (month == 2 and not leap)
+
+
+def check_time(text: str) -> None:
+    """DecodeError unless ``text`` is a TimeStamp, see ``is_time``."""
+    if not is_time(text):
+        raise DecodeError("not a TimeStamp", step="time")
 
 
 def time_key(text: str) -> str:
     """What orders and equates TimeStamps: their 23 digits, the fraction padded with zeros to nine.
 
-    DecodeError if ``text`` is not a TimeStamp (see ``check_time``).
+    DecodeError if ``text`` is not a TimeStamp (see ``is_time``).
     """
     check_time(text)
     return text[:14] + text[15:-1].ljust(9, "0")
@@ -65,7 +66,7 @@ def time_key(text: str) -> str:
 def time_utc_ms(text: str) -> int:
     """Milliseconds since 1970-01-01T00:00:00Z of a TimeStamp, parts of a millisecond cut off.
 
-    Second 60 counts as the second after 59. DecodeError if ``text`` is not a TimeStamp (see ``check_time``).
+    Second 60 counts as the second after 59. DecodeError if ``text`` is not a TimeStamp (see ``is_time``).
     """
     check_time(text)
     year, month, day = int(text[:4]), int(text[4:6]), int(text[6:8])
