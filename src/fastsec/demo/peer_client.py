@@ -1,8 +1,8 @@
 """A real MMS client that knows nothing of fastsec: the PyPI package ``hat-drivers`` in a process of its own.
 
 ``python -m fastsec.demo.peer_client``; commands over stdin: ``open`` (name, port), ``read`` (name, points),
-``write`` (name, point, value), ``burst`` (name, points: one request each, all sent before the first answer),
-``names``, ``identify``, ``state``, ``close``.
+``write`` (name, point, value), ``burst`` (name, requests: [point] reads, [point, value] writes; all sent before the
+first answer), ``names``, ``identify``, ``state``, ``ended``, ``close``.
 """
 
 from __future__ import annotations
@@ -70,22 +70,32 @@ class Client:
             REQUEST_TIMEOUT,
         )
 
-    async def do_read(self, name: str, command: line.Command) -> list[Value]:
+    async def read(self, name: str, points: list[str]) -> list[Value]:
         """Read several points with one request."""
-        response = await self.request(name, mms.ReadRequest([variable(point) for point in command["points"]]))
+        response = await self.request(name, mms.ReadRequest([variable(point) for point in points]))
         return [decode(data) for data in response.results]
 
-    async def do_burst(self, name: str, command: line.Command) -> list[Value]:
-        """Read each point with a request of its own, all in flight at once."""
-        requests = [self.request(name, mms.ReadRequest([variable(point)])) for point in command["points"]]
-        return [decode(response.results[0]) for response in await asyncio.gather(*requests)]
+    async def write(self, name: str, point: str, value: Value) -> None:
+        """Write one point."""
+        response = await self.request(name, mms.WriteRequest([variable(point)], [encode(point, value)]))
+        if response.results[0] is not None:
+            raise ValueError(f"data access error {response.results[0].name}")
+
+    async def do_read(self, name: str, command: line.Command) -> list[Value]:
+        """Read several points with one request."""
+        return await self.read(name, command["points"])
 
     async def do_write(self, name: str, command: line.Command) -> None:
         """Write one point."""
-        point = command["point"]
-        response = await self.request(name, mms.WriteRequest([variable(point)], [encode(point, command["value"])]))
-        if response.results[0] is not None:
-            raise ValueError(f"data access error {response.results[0].name}")
+        await self.write(name, command["point"], command["value"])
+
+    async def do_burst(self, name: str, command: line.Command) -> list[Any]:
+        """One request per entry, all in flight at once; each gives [values] or None for a write."""
+        requests = [
+            self.read(name, entry) if len(entry) == 1 else self.write(name, entry[0], entry[1])
+            for entry in command["requests"]
+        ]
+        return list(await asyncio.gather(*requests))
 
     async def do_identify(self, name: str, _command: line.Command) -> list[str]:
         """Vendor, model and revision."""
