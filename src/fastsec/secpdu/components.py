@@ -1,4 +1,4 @@
-"""One reading and one writing function per component of a SecPDU, chosen by the field table (62351-4 SecPDUs, encoding).
+"""One reading and one writing function per component of a SecPDU, chosen by the field table (62351-4 encoding).
 
 What is accepted is BER with definite lengths within the limits; everything else is DecodeError. A caller's value that
 would not be accepted is LocalError.
@@ -272,13 +272,27 @@ def _write_octets(field: Field) -> Write:
 
 
 def _write_text(field: Field) -> Write:
-    """AssoID and TimeStamp: characters that ``_reader_of`` would take back."""
-    tag = field.tag
+    tag, maximum = field.tag, field.maximum
+    check = {Kind.ASSO_ID: is_asso_id, Kind.TIME: is_time}.get(field.kind)
 
     def write(writer: Writer, value: str) -> None:
-        if field.kind is Kind.ASSO_ID and is_asso_id(value) is None:
-            raise LocalError(f"{field.name}: not an association number")
-        writer.utf8(value, tag)
+        if check is not None and not check(value):
+            raise LocalError(f"{field.name}: not {field.kind.value}")
+        encoded = value.encode("utf-8")
+        if maximum and len(encoded) > maximum:
+            raise LocalError(f"{field.name}: at most {maximum} octets")
+        writer.primitive(tag, encoded)
+
+    return write
+
+
+def _write_integer(field: Field) -> Write:
+    tag, maximum = field.tag, field.maximum
+
+    def write(writer: Writer, value: int) -> None:
+        if not 0 <= value <= maximum:
+            raise LocalError(f"{field.name}: 0 to {maximum}")
+        writer.integer(value, tag)
 
     return write
 

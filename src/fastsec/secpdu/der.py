@@ -13,7 +13,7 @@ from fastsec import profile
 from fastsec._core.cursor import Reader, Writer
 from fastsec.errors import DecodeError, LocalError
 from fastsec.secpdu import fields
-from fastsec.secpdu.components import is_asso_id, read_components, reader_of, reading, writer_of, writing
+from fastsec.secpdu.components import read_components, reader_of, reading, writer_of, writing
 from fastsec.secpdu.fields import Body, Carrier, SecPduKind, Token
 from fastsec.secpdu.model import AlgorithmId, ClearToken1, ClearToken3, Control, Handshake
 from fastsec.secpdu.timestamp import time_key, time_text, time_utc_ms
