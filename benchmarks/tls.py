@@ -20,7 +20,7 @@ class Pair:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="fastsec-bench-")
-        folder = Path(self._folder.name)
+        folder = self.folder = Path(self._folder.name)
         authority_key = ec.generate_private_key(ec.SECP256R1())
         authority = _certificate("bench authority", authority_key, "bench authority", authority_key, ca=True)
         (folder / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
