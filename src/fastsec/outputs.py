@@ -1,0 +1,166 @@
+"""What an association asks of its adapter: PDUs to send, jobs to run, news for the application, events to log.
+
+``Association.outputs()`` returns these in the order in which they have to be carried out. Nothing here acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from fastsec.errors import FastsecError
+    from fastsec.events import SecurityEvent
+    from fastsec.pki.path import VerifiedPeer
+    from fastsec.secpdu.model import Carrier
+
+Disposition = Literal["", "accepted", "rejected-permanent", "rejected-transient"]
+
+
+class Job:
+    """A piece of public-key work, to be run outside the event loop's thread.
+
+    ``run()`` works on immutable inputs alone and touches no association, so any thread may call it. It never raises:
+    what came out waits in ``result`` or ``error`` for ``Association.job_done(job, now)``, which the adapter calls in
+    the loop's thread afterwards, exactly once, and also for an association that has ended meanwhile.
+
+    Attributes:
+        executor: where the job has to run (a smart card's own thread, say), or None for the adapter's choice.
+        result: what the work returned.
+        error: the exception it ended with, or None.
+    """
+
+    __slots__ = ("_work", "error", "executor", "result", "then")
+
+    def __init__(self, work: Callable[[], Any], then: Callable[..., None], executor: Executor | None = None) -> None:
+        self._work: Callable[[], Any] | None = work
+        self.then: Callable[..., None] | None = then
+        self.executor = executor
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Do the work once and keep its outcome."""
+        work = self._work
+        if work is None:
+            return
+        self._work = None
+        try:
+            self.result = work()
+        except Exception as error:  # handed to the engine, which decides what it means
+            self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put ``pdu`` on the wire.
+
+    Attributes:
+        carrier: which PDU of the environment carries it.
+        pdu: the SecPDU, or None for an environment PDU without user data (a plain ABRT).
+        disposition: result of an ASSOCIATE_RSP; empty for every other carrier.
+    """
+
+    carrier: Carrier
+    pdu: bytes | None
+    disposition: Disposition = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run ``job`` (``job.run()`` in a worker thread), then call ``Association.job_done(job, now)``."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateIndication:
+    """Server: a verified peer asks for an association; answer with ``accept()`` or ``reject()``.
+
+    Attributes:
+        appl_data: the protected protocol's request (an MMS initiate-Request), empty if there was none.
+        peer: the verified peer.
+    """
+
+    appl_data: bytes
+    peer: VerifiedPeer
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """Data may be sent and received.
+
+    Attributes:
+        appl_data: client: the protected protocol's response; server: empty.
+        peer: the verified peer.
+        confirmed: False until the peer's first transfer has verified; grant no roles before (62351-4 §6).
+    """
+
+    appl_data: bytes
+    peer: VerifiedPeer
+    confirmed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The peer's first transfer has verified: it saw our handshake PDU unaltered."""
+
+    peer: VerifiedPeer
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Verified and decrypted PDUs of the protected protocol, in order."""
+
+    pdus: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class KeysChanged:
+    """Read ``tx``, ``rx``, ``fast_tx`` and ``fast_rx`` again before anything else is sent or received."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseIndication:
+    """The peer asks for release: send what is queued, then call ``release_accept()``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Both sides have released the association; ``Ended(None)`` follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The association is over, always the last output.
+
+    Attributes:
+        error: None after orderly release; ``PeerError`` if the peer broke a rule; ``Aborted`` or ``Rejected`` if the
+            other side, the provider or this side's caller ended it; ``LimitReached`` if a limit did.
+    """
+
+    error: FastsecError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """A security event for the sink."""
+
+    event: SecurityEvent
+
+
+Output = (
+    Send
+    | Run
+    | AssociateIndication
+    | Established
+    | Confirmed
+    | Received
+    | KeysChanged
+    | ReleaseIndication
+    | Released
+    | Ended
+    | Raised
+)

@@ -1,0 +1,374 @@
+"""What all associations of one local identity share: association numbers, replay memory, flood limits.
+
+One ``Endpoint`` belongs to one identity (one certificate) in one process. Its rules are those of 62351-4 about AssoID
+and of the flood rules of our specification: numbers n and m are handed out cyclically from a random start, a pair n:m
+returns after 20 minutes at the earliest, replay memory is bounded per peer, signed rejects are rate-limited per source,
+half-open and unconfirmed associations are limited. Only verified peers make entries here, except in the rate limiter,
+which is bounded by itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Literal
+from weakref import WeakValueDictionary
+
+from fastsec import limits
+from fastsec._core.crypto import random_bytes
+from fastsec.config import Config
+from fastsec.errors import ConfigError, LimitReached
+from fastsec.instant import Instant
+from fastsec.secpdu.timestamp import time_key, time_text, time_utc_ms
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from fastsec.pki.path import VerifiedPeer
+
+    class Evictable(Protocol):
+        """An unconfirmed association as seen from here."""
+
+        def evict(self, now: Instant) -> None:
+            """End with ApplAbort: a newer association needs the place."""
+
+
+_LIVE: Final = 1 << 62  # later than any monotonic clock
+_DIGEST: Final = 16  # octets of a SHA-256 kept per handshake: nobody finds a second request with the same 128 bits
+
+Remembered = Literal["new", "replay", "full"]
+
+
+class ReplayMemory:
+    """The (time, assoID) pairs and fingerprints of accepted handshake PDUs, per peer, until time + 10 min.
+
+    A full peer is refused, no other peer suffers. Subclass it to share one memory among worker processes: override
+    ``exact`` and ``remember``.
+    """
+
+    __slots__ = ("_exact", "_journal", "_next_purge", "_peers")
+
+    def __init__(self) -> None:
+        self._peers: dict[str, dict[str, tuple[int, bytes]]] = {}
+        self._exact: set[bytes] = set()
+        self._journal: list[str] = []
+        self._next_purge = 0
+
+    def exact(self, digest: bytes) -> bool:
+        """Whether a handshake PDU with this SHA-256 was remembered: costs no public-key work."""
+        return digest[:_DIGEST] in self._exact
+
+    def remember(self, peer: str, pdu: str, time: str, asso_id: str, digest: bytes, utc_ms: int) -> Remembered:
+        """Remember one handshake PDU whose signature, path and time are good.
+
+        Arguments:
+            peer: identity of the peer.
+            pdu: one letter per kind of PDU, so that one kind never hides another.
+            time: TimeStamp of its token.
+            asso_id: association number(s) of its token, empty if absent.
+            digest: SHA-256 of the PDU.
+            utc_ms: now.
+        Returns:
+            "replay" if the same kind, time and number were seen, "full" if the peer has too many entries.
+        """
+        if utc_ms >= self._next_purge:
+            self._purge(utc_ms)
+        entries = self._peers.setdefault(peer, {})
+        key = f"{pdu}{time_key(time)}/{asso_id}"
+        if key in entries:
+            return "replay"
+        if len(entries) >= limits.OUR_REPLAY_PER_PEER:
+            return "full"
+        self._add(entries, key, time_utc_ms(time) + limits.OUR_REPLAY_WINDOW * 1000, digest[:_DIGEST])
+        self._journal.append(f"{peer} {key} {digest[:_DIGEST].hex()}\n")
+        return "new"
+
+    def _add(self, entries: dict[str, tuple[int, bytes]], key: str, expiry: int, digest: bytes) -> None:
+        entries[key] = (expiry, digest)
+        self._exact.add(digest)
+
+    def _purge(self, utc_ms: int) -> None:
+        self._next_purge = utc_ms + 60_000
+        for peer in list(self._peers):
+            entries = self._peers[peer]
+            for key in [key for key, (expiry, _) in entries.items() if expiry < utc_ms]:
+                self._exact.discard(entries.pop(key)[1])
+            if not entries:
+                del self._peers[peer]
+
+    def journal(self) -> str:
+        """What was remembered since the last call, as lines to append to the replay file."""
+        lines, self._journal = self._journal, []
+        return "".join(lines)
+
+    def dump(self, utc_ms: int) -> str:
+        """All that still counts, as lines for a new replay file."""
+        self._purge(utc_ms)
+        return "".join(
+            f"{peer} {key} {digest.hex()}\n" for peer, entries in self._peers.items() for key, (_, digest) in entries.items()
+        )
+
+    def load(self, lines: Iterable[str], utc_ms: int) -> None:
+        """Take over lines of a replay file; expired ones are skipped.
+
+        Errors:
+            ConfigError: a line is not one of ours; nothing that came after it was taken.
+        """
+        for number, line in enumerate(lines, 1):
+            try:
+                peer, key, digest = line.split()
+                stamp = key[1:].partition("/")[0]
+                expiry = time_utc_ms(f"{stamp[:14]}.{stamp[14:]}Z") + limits.OUR_REPLAY_WINDOW * 1000
+                octets = bytes.fromhex(digest)
+            except Exception:
+                raise ConfigError("replay file damaged: remove it, then times before the start are refused", number) from None
+            if expiry >= utc_ms:
+                self._add(self._peers.setdefault(peer, {}), key, expiry, octets)
+
+
+class PeerNumbers:
+    """The association numbers between the own identity and one peer, in both roles."""
+
+    __slots__ = (
+        "_next_m",
+        "_next_n",
+        "_pairs",
+        "_quarantine",
+        "_random",
+        "_rejected",
+        "_stamps",
+        "_worker",
+        "live_as_client",
+        "live_as_server",
+        "unconfirmed",
+    )
+
+    def __init__(self, worker: tuple[int, int], random: Callable[[int], int]) -> None:
+        self._worker = worker
+        self._random = random
+        self._next_n = self._first()
+        self._next_m: dict[int, int] = {}
+        self._pairs: dict[tuple[int, int], int] = {}
+        self._quarantine: deque[tuple[int, tuple[int, int]]] = deque()
+        self._rejected: dict[int, int] = {}
+        self._stamps: dict[int, int] = {}
+        self.live_as_client: set[int] = set()
+        self.live_as_server: set[int] = set()
+        self.unconfirmed: dict[Evictable, int] = {}
+
+    def _first(self) -> int:
+        index, count = self._worker
+        return self._random(len(range(index, limits.OUR_ASSO_NUMBERS, count))) * count + index
+
+    def _after(self, number: int) -> int:
+        index, count = self._worker
+        number += count
+        return number if number < limits.OUR_ASSO_NUMBERS else index
+
+    def take_client_number(self, now: Instant) -> tuple[int, int]:
+        """A free number n for an own HandshakeReq, and the time in UTC ms for its token.
+
+        The time is later than that of every earlier request with this n, so that no (time, n) pair ever repeats.
+
+        Errors:
+            LimitReached: all numbers are in use.
+        """
+        fallback = None
+        number = self._next_n
+        for _ in range(limits.OUR_ASSO_NUMBERS):
+            if number not in self.live_as_client:
+                if self._rejected.get(number, 0) <= now.mono_ms:
+                    break
+                fallback = number if fallback is None else fallback
+            number = self._after(number)
+            if number == self._next_n:
+                if fallback is None:
+                    raise LimitReached("OUR_ASSO_NUMBERS", "so many associations to one peer already live")
+                number = fallback
+                break
+        self._rejected.pop(number, None)
+        self._next_n = self._after(number)
+        self.live_as_client.add(number)
+        utc_ms = max(now.utc_ms, self._stamps.get(number, 0) + 1)
+        self._stamps[number] = utc_ms
+        return number, utc_ms
+
+    def avoid(self, number: int, now: Instant) -> None:
+        """Do not use a number again that the peer just rejected, for the replay window."""
+        self._rejected[number] = now.mono_ms + limits.OUR_REPLAY_WINDOW * 1000
+
+    def choose_server_number(self, n: int, now: Instant) -> int | None:
+        """A number m so that n:m is neither live nor in quarantine; None if there is none."""
+        self._release_quarantine(now)
+        m = self._next_m.get(n)
+        if m is None:
+            m = self._first()
+        for _ in range(limits.OUR_ASSO_NUMBERS):
+            if (n, m) not in self._pairs:
+                self._next_m[n] = self._after(m)
+                return m
+            m = self._after(m)
+        return None
+
+    def is_live(self, pair: tuple[int, int]) -> bool:
+        """Whether n:m is in use between the two identities, in either role."""
+        return self._pairs.get(pair) == _LIVE
+
+    def hold(self, pair: tuple[int, int]) -> None:
+        """n:m is in use."""
+        self._pairs[pair] = _LIVE
+
+    def free(self, pair: tuple[int, int], now: Instant) -> None:
+        """n:m is not in use any more; it rests for 20 minutes."""
+        until = now.mono_ms + limits.OUR_ASSO_PAIR_QUARANTINE * 1000
+        self._pairs[pair] = until
+        self._quarantine.append((until, pair))
+
+    def _release_quarantine(self, now: Instant) -> None:
+        quarantine, pairs = self._quarantine, self._pairs
+        while quarantine and quarantine[0][0] <= now.mono_ms:
+            until, pair = quarantine.popleft()
+            if pairs.get(pair) == until:
+                del pairs[pair]
+
+
+class Endpoint:
+    """One local identity in one process.
+
+    Arguments:
+        config: who we are, whom we trust, what we insist on.
+        now: the start; without a loaded replay memory, requests with an earlier time are refused (62351-4, flood
+            rules), because they could be replays from before.
+        worker: (i, N): this is process i of N under the same identity; they split the numbers.
+        replay: a replay memory to share, or None for an own one.
+        random: gives so many random octets.
+    Errors:
+        ConfigError: worker is out of range.
+    """
+
+    __slots__ = (
+        "_peers",
+        "_random",
+        "_rejects",
+        "_shared",
+        "_unconfirmed",
+        "config",
+        "half_open",
+        "own_certificate",
+        "own_name",
+        "refuse_before",
+        "replay",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        now: Instant,
+        worker: tuple[int, int] = (0, 1),
+        replay: ReplayMemory | None = None,
+        random: Callable[[int], bytes] = random_bytes,
+    ) -> None:
+        if not 0 <= worker[0] < worker[1] <= limits.OUR_ASSO_NUMBERS:
+            raise ConfigError("worker (i, N) needs 0 <= i < N <= 1000")
+        self.config = config
+        self.worker = worker
+        self.replay = ReplayMemory() if replay is None else replay
+        self.refuse_before: str | None = time_key(time_text(now.utc_ms))
+        self.half_open = 0
+        self.own_certificate = config.credential.certificate
+        self.own_name = config.credential.name
+        self._random = random
+        self._peers: dict[str, PeerNumbers] = {}
+        self._unconfirmed: dict[Evictable, int] = {}
+        self._rejects: dict[str, tuple[int, int]] = {}
+        self._shared: WeakValueDictionary[bytes, VerifiedPeer] = WeakValueDictionary()
+
+    # --- persistence ---
+
+    def load(self, lines: Iterable[str], now: Instant) -> None:
+        """Take over the replay memory of the last run; earlier times need not be refused any more.
+
+        Errors:
+            ConfigError: the lines are damaged.
+        """
+        self.replay.load(lines, now.utc_ms)
+        self.refuse_before = None
+
+    def dump(self, now: Instant) -> str:
+        """The replay memory as text for ``load``; ``replay.journal()`` gives what was added since, for appending."""
+        return self.replay.dump(now.utc_ms)
+
+    # --- numbers ---
+
+    def numbers(self, peer: str) -> PeerNumbers:
+        """The association numbers shared with a verified (server role) or configured (client role) peer."""
+        found = self._peers.get(peer)
+        if found is None:
+            found = self._peers[peer] = PeerNumbers(self.worker, self._below)
+        return found
+
+    def _below(self, count: int) -> int:
+        return int.from_bytes(self._random(8), "big") % count
+
+    # --- limits ---
+
+    def may_reject(self, source: str, now: Instant) -> bool:
+        """Whether one more signed reject may go to ``source`` (an address): at most 5 in a second, then plain ABRTs."""
+        begun, count = self._rejects.get(source, (now.mono_ms - 1000, 0))
+        if now.mono_ms - begun >= 1000:
+            if len(self._rejects) >= limits.OUR_REJECT_SOURCES:
+                self._rejects = {s: w for s, w in self._rejects.items() if now.mono_ms - w[0] < 1000}
+                if len(self._rejects) >= limits.OUR_REJECT_SOURCES:
+                    return False
+            begun, count = now.mono_ms, 0
+        if count >= limits.OUR_REJECTS_PER_SECOND:
+            return False
+        self._rejects[source] = (begun, count + 1)
+        return True
+
+    def enter_handshake(self) -> bool:
+        """Count one more half-open association; False if there are too many."""
+        if self.half_open >= limits.OUR_HALF_OPEN_MAX:
+            return False
+        self.half_open += 1
+        return True
+
+    def leave_handshake(self) -> None:
+        """A half-open association was accepted or has ended."""
+        self.half_open -= 1
+
+    def admit_unconfirmed(self, association: Evictable, peer: str, now: Instant) -> bool:
+        """Make room for one more unconfirmed association of ``peer``: 64 per peer, 4096 in all.
+
+        The oldest is evicted if older than 5 s; False if it is not, then nothing changes.
+        """
+        own = self.numbers(peer).unconfirmed
+        crowded = own if len(own) >= limits.OUR_UNCONFIRMED_PER_PEER else None
+        if crowded is None and len(self._unconfirmed) >= limits.OUR_UNCONFIRMED_MAX:
+            crowded = self._unconfirmed
+        if crowded is not None:
+            oldest, since = next(iter(crowded.items()))
+            if now.mono_ms - since <= limits.OUR_UNCONFIRMED_EVICT_AGE * 1000:
+                return False
+            oldest.evict(now)
+        own[association] = now.mono_ms
+        self._unconfirmed[association] = now.mono_ms
+        return True
+
+    def drop_unconfirmed(self, association: Evictable, peer: str) -> None:
+        """The association was confirmed or has ended."""
+        if self._unconfirmed.pop(association, None) is not None:
+            self.numbers(peer).unconfirmed.pop(association, None)
+
+    # --- sharing ---
+
+    def share(self, peer: VerifiedPeer) -> VerifiedPeer:
+        """One object for all associations of a peer with the same certificate, so that an idle one stays small."""
+        digest = peer.certificate.sha256
+        kept = self._shared.get(digest)
+        if kept is not None and kept.not_after_ms == peer.not_after_ms and kept.warnings == peer.warnings:
+            return kept
+        self._shared[digest] = peer
+        return peer
