@@ -1,0 +1,143 @@
+"""Words for every event, and lines that nothing a peer sends can break."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastsec import events, faults
+from fastsec.gateway import logs, words
+from fastsec.gateway.logs import JsonFormatter, Log, TextFormatter
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    out = io.StringIO()
+    handler = logs.setup("text", "info", out)
+    yield out
+    root = logging.getLogger("fastsec")
+    root.removeHandler(handler)
+    root.setLevel(logging.NOTSET)
+    root.propagate = True
+
+
+def fields_of(line: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in shlex.split(line))
+
+
+def test_every_check_has_a_sentence() -> None:
+    for group, checks in faults.CHECKS.items():
+        for number, _ in checks.values():
+            event = events.event("IEC62351-4", int(group), number)
+            assert words.describe(event) != event.text
+    for group, received in faults.RECEIVED.items():
+        assert words.describe(events.event("IEC62351-4", int(group), received[None]))
+
+
+@pytest.mark.parametrize(
+    ("offset_ms", "text"),
+    [
+        (14 * 60_000 + 4_000, "the peer's clock is 14 min ahead of ours; at most 10 min are allowed"),
+        (-3 * 3_600_000, "the peer's clock is 3 h behind ours; at most 10 min are allowed"),
+        (90_000, "the peer's clock is 90 s ahead of ours; at most 10 min are allowed"),
+        (-400 * 86_400_000, "the peer's clock is 400 d behind ours; at most 10 min are allowed"),
+    ],
+)
+def test_clock_in_words(offset_ms: int, text: str) -> None:
+    event = events.named("INV_TIME_ASS_REQ", peer="1.1.1.999.1:12", offset_ms=offset_ms)
+    assert words.describe(event) == text
+
+
+def test_time_event_without_offset() -> None:
+    assert "check both clocks" in words.describe(events.named("INV_TIME_ASS_REQ"))
+    assert "delayed" in words.describe(events.named("ENCR_DATA_INV_TIME_TRF"))
+    assert "check both clocks" in words.describe(events.named("INV_TIME_ASS_REQ", offset_ms="x"))
+
+
+def test_environment_and_other_events_keep_their_text() -> None:
+    event = events.named("OSI_INV_PCI")
+    assert words.describe(event).startswith(event.text)
+    other = events.named("XMPP_IQ_MISSING")
+    assert words.describe(other) == other.text
+
+
+def test_a_line_has_the_event_the_route_and_the_words(stream: io.StringIO) -> None:
+    Log(route="north").having(assoc=7).event(events.named("REPLAY_DETEC_ASS_REQ", peer="1.2:3", number=5))
+    fields = fields_of(stream.getvalue().strip())
+    assert fields["level"] == "alarm"
+    assert fields["event"] == "IEC62351-4:1.11"
+    assert fields["mnemonic"] == "REPLAY_DETEC_ASS_REQ"
+    assert fields["route"] == "north"
+    assert fields["assoc"] == "7"
+    assert fields["peer"] == "1.2:3"
+    assert fields["p_number"] == "5"
+    assert "recorded" in fields["msg"]
+    assert fields["time"].endswith("Z")
+
+
+def test_levels(stream: io.StringIO) -> None:
+    log = Log()
+    log.debug("not shown")
+    log.info("one")
+    log.warning("two")
+    log.error("three", reason=None, empty="")
+    lines = [fields_of(line) for line in stream.getvalue().splitlines()]
+    assert [(line["level"], line["msg"]) for line in lines] == [("info", "one"), ("warning", "two"), ("error", "three")]
+    assert "reason" not in lines[2]
+    assert "empty" not in lines[2]
+
+
+def test_records_of_other_modules_name_their_logger(stream: io.StringIO) -> None:
+    logging.getLogger("fastsec.tls").warning("CRL expired")
+    assert fields_of(stream.getvalue().strip())["logger"] == "fastsec.tls"
+
+
+def _record(message: str, **fields: object) -> logging.LogRecord:
+    record = logging.LogRecord("fastsec.gateway", logging.INFO, "", 0, message, None, None)
+    record.fields = fields
+    return record
+
+
+_PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "]+)(?: |$)')
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_nothing_breaks_a_line_or_forges_a_field(message: str, value: str) -> None:
+    message = message.replace("%", "")
+    line = TextFormatter().format(_record(message, peer=value))
+    assert line.isprintable()
+    pairs = _PAIR.findall(line)
+    assert "".join(f"{name}={text} " for name, text in pairs) == line + " "
+    found = {name: json.loads(text) if text[0] == '"' else text for name, text in pairs}
+    expected = {"msg": message, "peer": value} if value else {"msg": message}
+    assert {name: text for name, text in found.items() if name not in ("time", "level")} == expected
+    parsed = json.loads(JsonFormatter().format(_record(message, peer=value)))
+    assert {name: text for name, text in parsed.items() if name not in ("time", "level")} == expected
+
+
+def test_long_values_are_cut() -> None:
+    line = TextFormatter().format(_record("x" * 5000, peer="y" * 5000))
+    assert len(line) < 1000
+
+
+def test_journal_priority() -> None:
+    assert TextFormatter(journal=True).format(_record("hello")).startswith("<6>time=")
+
+
+def test_json_setup() -> None:
+    out = io.StringIO()
+    handler = logs.setup("json", "info", out)
+    try:
+        Log(route="a").info("hello", count=3)
+        assert json.loads(out.getvalue())["count"] == 3
+    finally:
+        logging.getLogger("fastsec").removeHandler(handler)
+        logging.getLogger("fastsec").propagate = True
