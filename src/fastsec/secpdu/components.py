@@ -86,7 +86,7 @@ def _read_algorithms(tag: int, maximum: int) -> Callable[[Reader], tuple[Algorit
 # --- one reading and one writing function per kind of content -------------------------------------------------------
 
 
-def _readis_asso_id(tag: int) -> Read:
+def _read_asso_id(tag: int) -> Read:
     def read(reader: Reader) -> str:
         text = reader.text(tag, _ASSO_ID_MAX)
         if _match_asso_id(text) is None:
@@ -184,7 +184,7 @@ def reader_of(field: Field) -> Read:
         case Kind.ALGORITHM:
             return _read_algorithm
         case Kind.ASSO_ID:
-            return _readis_asso_id(tag)
+            return _read_asso_id(tag)
         case Kind.CERT_PATH:
             return _read_cert_path(tag, maximum)
         case Kind.DH_SET:
