@@ -1,4 +1,4 @@
-"""Who a peer is in the OSI environment: AP-title and AE-qualifier, and the OBJECT IDENTIFIER certificates name it by."""
+"""Who a peer is in the OSI environment: AP-title and AE-qualifier, and the OBJECT IDENTIFIER made of them."""
 
 from __future__ import annotations
 

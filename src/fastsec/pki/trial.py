@@ -246,7 +246,7 @@ class TrialAuthority:
         return self.crl
 
     def revoke_name(self, name: str, *, crl_days: int = CRL_DAYS) -> tuple[Path, ...]:
-        """Revoke what was issued under ``name`` (its e2e and TLS certificate). Returns the files of the certificates."""
+        """Revoke what was issued under ``name``: its e2e and TLS certificate. Returns their files."""
         if self.directory is None:
             raise ConfigError("this authority has no directory; use revoke(certificate)")
         if not _NAME.fullmatch(name):
