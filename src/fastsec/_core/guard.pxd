@@ -173,3 +173,57 @@ cdef class Opened:
 
 # Whether a transfer SecPDU carries rekey, reqRekey or changedKey. Unverified; DecodeError if malformed.
 cdef int is_flagged(const uint8_t *p, Py_ssize_t size) except -1
+
+
+# --- small DER helpers --------------------------------------------------------------------------------------------
+cdef inline Py_ssize_t header_size(Py_ssize_t length) noexcept nogil:
+    """Octets of a one-octet tag and the DER length."""
+    if length < 0x80:
+        return 2
+    if length < 0x100:
+        return 3
+    if length < 0x10000:
+        return 4
+    return 5
+
+
+cdef inline uint8_t *put_header(uint8_t *out, uint8_t tag, Py_ssize_t length) noexcept nogil:
+    out[0] = tag
+    if length < 0x80:
+        out[1] = <uint8_t>length
+        return out + 2
+    if length < 0x100:
+        out[1] = 0x81
+        out[2] = <uint8_t>length
+        return out + 3
+    if length < 0x10000:
+        out[1] = 0x82
+        out[2] = <uint8_t>(length >> 8)
+        out[3] = <uint8_t>length
+        return out + 4
+    out[1] = 0x83
+    out[2] = <uint8_t>(length >> 16)
+    out[3] = <uint8_t>(length >> 8)
+    out[4] = <uint8_t>length
+    return out + 5
+
+
+cdef inline Py_ssize_t quick_length(const uint8_t *p, Py_ssize_t *pos) noexcept nogil:
+    """A definite length of at most three octets at pos; -1 for any other. The caller knows that four may be read."""
+    cdef uint8_t octet = p[pos[0]]
+    if octet < 0x80:
+        pos[0] += 1
+        return octet
+    if octet == 0x82:
+        pos[0] += 3
+        return p[pos[0] - 2] << 8 | p[pos[0] - 1]
+    if octet == 0x81:
+        pos[0] += 2
+        return p[pos[0] - 1]
+    return -1
+
+
+cdef uint64_t MESSAGES_MAX
+
+# LocalError unless the octets are what SealGuard.seal takes.
+cdef int sealable(const uint8_t *appl, Py_ssize_t size) except -1

@@ -188,54 +188,7 @@ cdef inline bint in_window(int64_t ms, int64_t utc_ms) noexcept nogil:
     return -SKEW_MS <= ms - utc_ms <= SKEW_MS
 
 
-# --- small DER helpers --------------------------------------------------------------------------------------------
-cdef inline Py_ssize_t header_size(Py_ssize_t length) noexcept nogil:
-    """Octets of a one-octet tag and the DER length."""
-    if length < 0x80:
-        return 2
-    if length < 0x100:
-        return 3
-    if length < 0x10000:
-        return 4
-    return 5
-
-
-cdef inline uint8_t *put_header(uint8_t *out, uint8_t tag, Py_ssize_t length) noexcept nogil:
-    out[0] = tag
-    if length < 0x80:
-        out[1] = <uint8_t>length
-        return out + 2
-    if length < 0x100:
-        out[1] = 0x81
-        out[2] = <uint8_t>length
-        return out + 3
-    if length < 0x10000:
-        out[1] = 0x82
-        out[2] = <uint8_t>(length >> 8)
-        out[3] = <uint8_t>length
-        return out + 4
-    out[1] = 0x83
-    out[2] = <uint8_t>(length >> 16)
-    out[3] = <uint8_t>(length >> 8)
-    out[4] = <uint8_t>length
-    return out + 5
-
-
-cdef inline Py_ssize_t quick_length(const uint8_t *p, Py_ssize_t *pos) noexcept nogil:
-    """A definite length of at most three octets at pos; -1 for any other. The caller knows that four may be read."""
-    cdef uint8_t octet = p[pos[0]]
-    if octet < 0x80:
-        pos[0] += 1
-        return octet
-    if octet == 0x82:
-        pos[0] += 3
-        return p[pos[0] - 2] << 8 | p[pos[0] - 1]
-    if octet == 0x81:
-        pos[0] += 2
-        return p[pos[0] - 1]
-    return -1
-
-
+# --- applData ---------------------------------------------------------------------------------------------------
 cdef inline bint is_appl_tag(uint8_t octet) noexcept nogil:
     """CONTEXT class, or PRIVATE 0 (the rule that finds applData in a tbp)."""
     return octet & 0xC0 == 0x80 or octet & 0xDF == 0xC0
@@ -559,6 +512,12 @@ cdef class Window:
         self.text_size = 0
 
 
+cdef int sealable(const uint8_t *appl, Py_ssize_t size) except -1:
+    if size > APPL_MAX or not is_appl(appl, size):
+        raise LocalError("appl_data must be one TLV of class CONTEXT or PRIVATE 0, or NULL")
+    return 0
+
+
 cdef Py_ssize_t build_auth(GuardParams params, uint8_t *auth, Py_ssize_t *nonce_at) except -1:
     """Prebuild the Authenticator up to its ICV, with the place of the nonce left open. Returns its size, 0 for AE."""
     cdef bytes algorithm = params.icv_algorithm
@@ -682,8 +641,7 @@ cdef class SealGuard:
         cdef Py_ssize_t token
         if not self.alive:
             raise LocalError("this guard has been wiped")
-        if size > APPL_MAX or not is_appl(appl, size):
-            raise LocalError("appl_data must be one TLV of class CONTEXT or PRIVATE 0, or NULL")
+        sealable(appl, size)
         if utc_ms < 0 or utc_ms > MS_MAX:
             raise LocalError("utc_ms is outside the years 1970 to 9999")
         if self.count >= MESSAGES_MAX:
