@@ -1,0 +1,1 @@
+"""fastsec on asyncio: dialling, listening, the two doors, TLS, timers and jobs."""

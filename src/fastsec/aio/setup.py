@@ -1,0 +1,107 @@
+"""Making a ``Connection`` for each kind of association."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from fastsec.aio.connection import Connection
+from fastsec.aio.plain import BareAssociation, PlainAssociation
+from fastsec.envs.osi import OsiAddress, OsiParams
+from fastsec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastsec.aio.connection import Keeper
+    from fastsec.aio.handler import AssociationHandler
+    from fastsec.aio.runtime import Runtime
+    from fastsec.config import Config
+    from fastsec.pki.identity import OsiName
+
+Role = Literal["client", "server"]
+
+
+def check_role(role: str) -> bool:
+    """Whether ``role`` is the association's client; ConfigError if it is neither."""
+    if role not in ("client", "server"):
+        raise ConfigError('role must be "client" or "server"')
+    return role == "client"
+
+
+def secured_params(config: Config, peer: OsiName | None, osi: OsiParams | None) -> OsiParams:
+    """The OSI addresses of a secured association: names from credential and peer, selectors from ``osi`` if given."""
+    if osi is not None:
+        if not osi.security:
+            raise ConfigError("these OsiParams are for plain MMS; a secured association needs security=True")
+        return osi
+    own = config.credential.name
+    return OsiParams(
+        security=True,
+        local=OsiAddress(ap_title=own.ap_title, ae_qualifier=own.ae_qualifier),
+        remote=OsiAddress(ap_title=peer.ap_title, ae_qualifier=peer.ae_qualifier) if peer else OsiAddress(),
+    )
+
+
+class SecuredMaker:
+    """Makes secured connections of one identity.
+
+    Arguments:
+        client: association role.
+        peer: client: whom to call.
+    Errors:
+        ConfigError: a client without peer, unusable parameters or replay file.
+    """
+
+    def __init__(
+        self, config: Config, *, client: bool, peer: OsiName | None, osi: OsiParams | None, initiate: bytes
+    ) -> None:
+        from fastsec.aio.endpoints import identity_of
+        from fastsec.association import Association, Environment, Role
+
+        if client and peer is None:
+            raise ConfigError("the association's client must name the peer it calls")
+        self._association = Association
+        self._role = Role.CLIENT if client else Role.SERVER
+        self._environment = Environment()
+        self._client = client
+        self._peer = peer
+        self._initiate = initiate
+        self._params = secured_params(config, peer, osi)
+        self._identity = identity_of(config)
+        self._endpoint = self._identity.endpoint(config)
+        self._sink = config.sink
+        self._keep = self._identity.keep
+
+    def __call__(self, runtime: Runtime, handler: AssociationHandler, keeper: Keeper | None) -> Connection:
+        """A new connection."""
+        engine = self._association(self._role, self._endpoint, peer=self._peer, environment=self._environment)
+        return Connection(
+            runtime,
+            handler,
+            engine,
+            self._params,
+            client=self._client,
+            initiate=self._initiate,
+            sink=self._sink,
+            keep=self._keep,
+            keeper=keeper,
+        )
+
+
+class PlainMaker:
+    """Makes plain connections, or bare ones if ``params`` is None."""
+
+    def __init__(self, params: OsiParams | None, *, client: bool, initiate: bytes) -> None:
+        if params is not None and params.security:
+            raise ConfigError("these OsiParams are for secured associations; plain MMS needs security=False")
+        self._params = params
+        self._client = client
+        self._initiate = initiate
+
+    def __call__(self, runtime: Runtime, handler: AssociationHandler, keeper: Keeper | None) -> Connection:
+        """A new connection."""
+        engine = PlainAssociation(self._client) if self._params is not None else BareAssociation(self._client)
+        return Connection(
+            runtime, handler, engine, self._params, client=self._client, initiate=self._initiate, keeper=keeper
+        )
+
+
+Maker = SecuredMaker | PlainMaker
