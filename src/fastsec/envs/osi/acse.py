@@ -6,7 +6,6 @@ as raw TLVs, fields nobody here acts on are skipped (the types are extensible), 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from fastsec import profile
@@ -43,6 +42,8 @@ AUTHENTICATION_REQUIRED: Final = 14
 # Diagnostic of acse-service-provider
 NO_COMMON_VERSION: Final = 2
 
+OUTCOME_ACCEPTED: Final = (ACCEPTED, SOURCE_USER, NULL)
+
 _USER_TEXTS: Final = {
     0: "null",
     1: "no reason given",
@@ -67,7 +68,6 @@ ABORT_BY_PROVIDER: Final = 1
 
 _AUTHENTICATION_UNIT: Final = b"\x02\x07\x80"
 _PASSWORD_MECHANISM: Final = encode_oid(profile.OID_ACSE_PASSWORD)
-_ACCEPT: Final = b"\xa2\x03\x02\x01\x00\xa3\x05\xa1\x03\x02\x01\x00"
 _RELEASE_NORMAL: Final = b"\x80\x01\x00"
 
 
@@ -99,8 +99,7 @@ class Authentication(NamedTuple):
         return f"Authentication(requirements={self.requirements}, mechanism={self.mechanism!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Aarq:
+class Aarq(NamedTuple):
     """An AARQ."""
 
     context_name: str
@@ -111,8 +110,7 @@ class Aarq:
     version_1: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Aare:
+class Aare(NamedTuple):
     """An AARE; ``source`` is SOURCE_USER or SOURCE_PROVIDER of the diagnostic."""
 
     context_name: str
@@ -124,8 +122,7 @@ class Aare:
     user_information: tuple[External, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """An RLRQ or RLRE, by ``tag``."""
 
     tag: int
@@ -133,8 +130,7 @@ class Release:
     user_information: tuple[External, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Abort:
+class Abort(NamedTuple):
     """An ABRT; ``source`` is ABORT_BY_USER or ABORT_BY_PROVIDER."""
 
     source: int
@@ -177,118 +173,110 @@ def decode(data: bytes) -> Apdu:
 _NAMES: Final = {TAG_AARQ: "AARQ", TAG_AARE: "AARE", TAG_RLRQ: "RLRQ", TAG_RLRE: "RLRE", TAG_ABRT: "ABRT"}
 
 
-class _Fields:
-    """The fields of an AARQ or AARE while they are read. The tags of the titles differ by a constant."""
-
-    __slots__ = ("authentication_value", "context_name", "mechanism", "requirements", "user_information", "version_1")
-
-    def __init__(self) -> None:
-        self.version_1 = True
-        self.context_name: str | None = None
-        self.requirements: int | None = None
-        self.mechanism: str | None = None
-        self.authentication_value: bytes | None = None
-        self.user_information: tuple[External, ...] | None = None
-
-    def common(self, reader: Reader, tag: int, requirements: int) -> None:
-        """Read a field that AARQ and AARE share but for its number; ``requirements`` is the tag of the requirements,
-        which the mechanism-name and the authentication-value follow."""
-        if tag == 0xA1:
-            reader.next()
-            inner = reader.enter(indefinite=True)
-            self.context_name = inner.oid()
-            inner.finish()
-        elif tag == 0x80:
-            self.version_1 = bool(reader.named_bits(0x80) & 1)
-        elif tag == 0xBE:
-            reader.next()
-            self.user_information = _decode_information(reader.enter(indefinite=True))
-        elif tag == requirements:
-            self.requirements = reader.named_bits(tag)
-        elif tag == requirements + 1:
-            self.mechanism = reader.oid(tag)
-        elif tag == (requirements | 0x20) + 2:
-            reader.next()
-            inner = reader.enter(indefinite=True)
-            inner.next()
-            self.authentication_value = inner.raw()
-            inner.finish()
-        else:
-            reader.next()
-
-    def authentication(self) -> Authentication:
-        return Authentication(self.requirements, self.mechanism, self.authentication_value)
-
-
 def _decode_aarq(reader: Reader) -> Aarq:
-    fields = _Fields()
     titles: list[str | bytes | int | None] = [None] * 8
-    seen = 0
-    while True:
-        tag = reader.peek()
-        if tag == -1:
-            break
-        seen = _once(seen, tag, reader)
-        if 0xA2 <= tag <= 0xA9:
-            titles[tag - 0xA2] = _decode_title(reader, (tag - 0xA2) & 3)
-        else:
-            fields.common(reader, tag, 0x8A)
-    if fields.context_name is None:
-        raise DecodeError("application-context-name missing", step="AARQ")
+    name, version_1, information, authentication = _decode_fields(reader, 0xA2, titles, 0x8A, None)
     return Aarq(
-        fields.context_name,
+        name,
         AeTitle(*titles[:4]),  # type: ignore[arg-type]  # _decode_title gives each position its type
         AeTitle(*titles[4:]),  # type: ignore[arg-type]
-        fields.authentication(),
-        fields.user_information,
-        fields.version_1,
+        authentication,
+        information,
+        version_1,
     )
 
 
 def _decode_aare(reader: Reader) -> Aare:
-    fields = _Fields()
     titles: list[str | bytes | int | None] = [None] * 4
-    result: int | None = None
-    source: int | None = None
-    diagnostic = 0
-    seen = 0
-    while True:
-        tag = reader.peek()
-        if tag == -1:
-            break
-        seen = _once(seen, tag, reader)
-        if tag == 0xA2:
-            reader.next()
-            inner = reader.enter(indefinite=True)
-            result = inner.integer()
-            inner.finish()
-        elif tag == 0xA3:
-            reader.next()
-            inner = reader.enter(indefinite=True)
-            source = inner.next() - 0xA0
-            if source not in (SOURCE_USER, SOURCE_PROVIDER):
-                raise DecodeError("result-source-diagnostic of neither user nor provider", step="AARE")
-            choice = inner.enter(indefinite=True)
-            diagnostic = choice.integer()
-            choice.finish()
-            inner.finish()
-        elif 0xA4 <= tag <= 0xA7:
-            titles[tag - 0xA4] = _decode_title(reader, tag - 0xA4)
-        else:
-            fields.common(reader, tag, 0x88)
-    if fields.context_name is None or result is None or source is None:
-        raise DecodeError("application-context-name, result or diagnostic missing", step="AARE")
+    outcome: list[int] = []
+    name, _, information, authentication = _decode_fields(reader, 0xA4, titles, 0x88, outcome)
+    if len(outcome) != 3:
+        raise DecodeError("result or diagnostic missing", step="AARE")
+    result, source, diagnostic = outcome
     if result not in (ACCEPTED, REJECTED_PERMANENT, REJECTED_TRANSIENT):
         raise DecodeError(f"result {result} unknown", step="AARE")
     return Aare(
-        fields.context_name,
+        name,
         result,
         source,
         diagnostic,
         AeTitle(*titles),  # type: ignore[arg-type]
-        fields.authentication(),
-        fields.user_information,
+        authentication,
+        information,
     )
+
+
+def _decode_fields(
+    reader: Reader,
+    title_tag: int,
+    titles: list[str | bytes | int | None],
+    requirements_tag: int,
+    outcome: list[int] | None,
+) -> tuple[str, bool, tuple[External, ...] | None, Authentication]:
+    """Read the fields of an AARQ or AARE, which differ in their numbers only.
+
+    Arguments:
+        title_tag: tag of the first title; the others follow it.
+        titles: filled, in groups of AP-title, AE-qualifier and two invocation identifiers.
+        requirements_tag: tag of the requirements; mechanism-name and authentication-value follow it.
+        outcome: filled with result, source and diagnostic of an AARE; None for an AARQ.
+    """
+    name: str | None = None
+    version_1 = True
+    requirements: int | None = None
+    mechanism: str | None = None
+    value: bytes | None = None
+    information: tuple[External, ...] | None = None
+    seen = 0
+    last_title = title_tag + len(titles)
+    while (tag := reader.peek()) != -1:
+        seen = _once(seen, tag, reader)
+        if title_tag <= tag < last_title:
+            position = tag - title_tag
+            titles[position] = _decode_title(reader, position & 3)
+        elif tag == 0xA1:
+            reader.next()
+            inner = reader.enter(indefinite=True)
+            name = inner.oid()
+            inner.finish()
+        elif tag == 0xBE:
+            reader.next()
+            information = _decode_information(reader.enter(indefinite=True))
+        elif outcome is not None and tag in (0xA2, 0xA3):
+            reader.next()
+            _decode_outcome(reader.enter(indefinite=True), tag, outcome)
+        elif tag == requirements_tag:
+            requirements = reader.named_bits(tag)
+        elif tag == requirements_tag + 1:
+            mechanism = reader.oid(tag)
+        elif tag == (requirements_tag | 0x20) + 2:
+            reader.next()
+            inner = reader.enter(indefinite=True)
+            inner.next()
+            value = inner.raw()
+            inner.finish()
+        elif tag == 0x80:
+            version_1 = bool(reader.named_bits(0x80) & 1)
+        else:
+            reader.next()
+    if name is None:
+        raise DecodeError("application-context-name missing", step=reader.step)
+    return name, version_1, information, Authentication(requirements, mechanism, value)
+
+
+def _decode_outcome(inner: Reader, tag: int, outcome: list[int]) -> None:
+    if len(outcome) != tag - 0xA2:
+        raise DecodeError("result and diagnostic in the wrong order", step="AARE")
+    if tag == 0xA2:
+        outcome.append(inner.integer())
+    else:
+        source = inner.next() - 0xA0
+        if source not in (SOURCE_USER, SOURCE_PROVIDER):
+            raise DecodeError("result-source-diagnostic of neither user nor provider", step="AARE")
+        choice = inner.enter(indefinite=True)
+        outcome += (source, choice.integer())
+        choice.finish()
+    inner.finish()
 
 
 def _decode_short(reader: Reader, tag: int) -> Release | Abort:
@@ -396,33 +384,27 @@ def encode_aarq(fields: bytes, context: int, value: bytes) -> bytes:
     return tlv(TAG_AARQ, fields + _information(context, value))
 
 
-def encode_aare(
-    context_name: str,
-    responding: AeTitle,
-    outcome: tuple[int, int, int],
-    information: tuple[int, bytes] | None,
-    *,
-    authenticated: bool = False,
+def aare_fields(
+    context_name: str, responding: AeTitle, outcome: tuple[int, int, int], *, authenticated: bool = False
 ) -> bytes:
-    """AARE.
+    """The fields of an AARE before its user-information.
 
     Arguments:
         outcome: result, source and diagnostic.
-        information: (presentation context, one TLV), or None.
         authenticated: a password was asked for and checked; the responder says it agrees to the functional unit.
     """
     fields = tlv(0xA1, tlv(0x06, encode_oid(context_name)))
     result, source, diagnostic = outcome
-    if result == ACCEPTED:
-        fields += _ACCEPT
-    else:
-        fields += tlv(0xA2, tlv(0x02, bytes((result,)))) + tlv(0xA3, tlv(0xA0 + source, _integer(diagnostic)))
+    fields += tlv(0xA2, tlv(0x02, bytes((result,)))) + tlv(0xA3, tlv(0xA0 + source, _integer(diagnostic)))
     fields += _title(responding, 0xA4)
     if authenticated:
         fields += tlv(0x88, _AUTHENTICATION_UNIT) + tlv(0x89, _PASSWORD_MECHANISM)
-    if information is not None:
-        fields += _information(*information)
-    return tlv(TAG_AARE, fields)
+    return fields
+
+
+def encode_aare(fields: bytes, information: tuple[int, bytes] | None) -> bytes:
+    """AARE with ``fields`` from ``aare_fields`` and (presentation context, one TLV) or no user-information."""
+    return tlv(TAG_AARE, fields if information is None else fields + _information(*information))
 
 
 def encode_release(tag: int, information: tuple[int, bytes] | None) -> bytes:

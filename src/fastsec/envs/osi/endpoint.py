@@ -67,7 +67,7 @@ class OsiEndpoint:
     Arguments:
         role: ``initiator`` calls, ``responder`` answers.
         params: addresses and settings.
-        channel: splits and frames; the endpoint sets its TPDU size and uses ``frame`` and nothing else of it.
+        channel: splits and frames; the endpoint sets its TPDU sizes and uses ``frame`` and nothing else of it.
 
     Attributes:
         state: see ``fastsec.envs.osi.states``.
@@ -155,13 +155,11 @@ class OsiEndpoint:
     def accept(self, user_data: bytes) -> None:
         """Responder: answer AssociateInd with the HandshakeAcc (as ``A0`` CHOICE) or the MMS initiate-Response."""
         self._need(State.ASSOCIATING)
-        apdu = acse.encode_aare(
-            self._context_name,
-            self.params.local.title,
-            (acse.ACCEPTED, acse.SOURCE_USER, acse.NULL),
-            (self._data_number(), user_data),
-            authenticated=self._authenticated,
-        )
+        fields = self.params.aare_fields
+        if self._authenticated or self._context_name != self.params.context_name:
+            name, title = self._context_name, self.params.local.title
+            fields = acse.aare_fields(name, title, acse.OUTCOME_ACCEPTED, authenticated=self._authenticated)
+        apdu = acse.encode_aare(fields, (self._data_number(), user_data))
         ssel, psel = self._responding
         ppdu = presentation.encode_accept(psel, self._results, self._contexts[profile.OID_ACSE_AS], apdu)
         self._send(session.encode_accept(ssel, ppdu, self._session_version))
@@ -264,7 +262,7 @@ class OsiEndpoint:
         confirm = cotp.answer(request, _REFERENCE, self.params.tpdu_size)
         self._peer_reference = request.src
         self._out.append(tpkt(cotp.encode_connect(confirm)))
-        self._connected(confirm.preferred or confirm.size or 128)
+        self._connected(confirm.preferred or confirm.size or limits.OUR_TPDU_SIZE_CLASSIC, explicit=True)
         self.state = State.WAIT_CN
         return [TransportConnected()]
 
@@ -276,13 +274,16 @@ class OsiEndpoint:
         if not confirm.class_0:
             raise Fault(OSI_ENV_PROT_ERR, "CC selects another class than 0")
         self._peer_reference = confirm.src
-        self._connected(cotp.agreed_size(self._request, confirm))
+        explicit = confirm.size is not None or confirm.preferred is not None
+        self._connected(cotp.agreed_size(self._request, confirm), explicit=explicit)
         self.state = State.TRANSPORT
         return [TransportConnected()]
 
-    def _connected(self, size: int) -> None:
-        self.tpdu_size = size
-        self.channel.arm_tx(None, -1, size)
+    def _connected(self, size: int, *, explicit: bool) -> None:
+        self.tpdu_size = self.channel.tpdu_size = size
+        if explicit:
+            # A peer that names no size may send what RFC 1006 allows; the channel starts with that.
+            self.channel.tpdu_max = size
 
     def _on_dr(self, pdu: cotp.Disconnect) -> list[Indication]:
         refused = "refused" if self.state is State.WAIT_CC else "disconnected"
@@ -386,7 +387,7 @@ class OsiEndpoint:
 
     def _refusal(self, outcome: tuple[int, int, int], user_data: bytes | None) -> bytes:
         carried = None if user_data is None else (self._data_number(), user_data)
-        apdu = acse.encode_aare(self._context_name, self.params.local.title, outcome, carried)
+        apdu = acse.encode_aare(acse.aare_fields(self._context_name, self.params.local.title, outcome), carried)
         ppdu = presentation.encode_refuse(
             self._responding[1], self._results, (self._contexts[profile.OID_ACSE_AS], apdu)
         )

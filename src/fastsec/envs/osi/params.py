@@ -129,7 +129,12 @@ class OsiParams:
         """Whether a responder compares the called AP-title and AE-qualifier with its own."""
         return self.security if self.check_called is None else self.check_called
 
-    # What is the same in every request of an initiator, encoded once.
+    # What is the same in every request of an initiator or acceptance of a responder, encoded once.
+
+    @cached_property
+    def aare_fields(self) -> bytes:
+        """An accepting AARE before its user-information, for ``context_name`` and without authentication."""
+        return acse.aare_fields(self.context_name, self.local.title, acse.OUTCOME_ACCEPTED)
 
     @cached_property
     def aarq_fields(self) -> bytes:

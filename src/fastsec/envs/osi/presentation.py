@@ -5,7 +5,6 @@ Contexts are looked up by the OID of their abstract syntax, never by the number 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from fastsec import limits, profile
@@ -67,8 +66,7 @@ class Pdv(NamedTuple):
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ppdu:
+class Ppdu(NamedTuple):
     """A CP, CPA or CPR.
 
     Attributes:
@@ -89,8 +87,7 @@ class Ppdu:
     version_1: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class AbortPpdu:
+class AbortPpdu(NamedTuple):
     """An ARU (``provider_reason`` None) or ARP."""
 
     user_data: tuple[Pdv, ...] = ()
@@ -177,10 +174,10 @@ def _decode_parameters(reader: Reader, step: str) -> Ppdu:
             called = reader.octets(tag, limits.OUR_SELECTOR_MAX)
         elif tag == 0xA4 and connect and contexts is None:
             reader.next()
-            contexts = _decode_contexts(reader.enter(indefinite=True), step)
+            contexts = _decode_contexts(reader, step)
         elif tag == 0xA5 and not connect and results is None:
             reader.next()
-            results = _decode_results(reader.enter(indefinite=True), step)
+            results = _decode_results(reader, step)
         elif tag == 0x8A and step == "CPR":
             reason = reader.integer(0x8A)
         elif tag == 0x61 and user_data is None:
@@ -194,7 +191,11 @@ def _decode_parameters(reader: Reader, step: str) -> Ppdu:
     return Ppdu(calling, called, contexts or (), results, user_data or (), reason, version_1)
 
 
-def _decode_contexts(reader: Reader, step: str) -> tuple[Context, ...]:
+def _decode_contexts(outer: Reader, step: str) -> tuple[Context, ...]:
+    usual = _USUAL_CONTEXTS.get(outer.value())
+    if usual is not None:
+        return usual
+    reader = outer.enter(indefinite=True)
     found: list[Context] = []
     seen: set[int] = set()
     while reader.more():
@@ -223,7 +224,11 @@ def _decode_contexts(reader: Reader, step: str) -> tuple[Context, ...]:
     return tuple(found)
 
 
-def _decode_results(reader: Reader, step: str) -> tuple[int, ...]:
+def _decode_results(outer: Reader, step: str) -> tuple[int, ...]:
+    usual = _USUAL_RESULTS.get(outer.value())
+    if usual is not None:
+        return usual
+    reader = outer.enter(indefinite=True)
     found: list[int] = []
     while reader.more():
         if len(found) == limits.OUR_CONTEXTS_MAX:
@@ -315,13 +320,11 @@ def decode_abort(data: bytes) -> AbortPpdu:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def context_list(contexts: tuple[tuple[int, str], ...]) -> bytes:
-    """The context definition list of CP for (number, abstract syntax) pairs, each with BER."""
-    entries = b"".join(
+def _entries(contexts: tuple[tuple[int, str], ...]) -> bytes:
+    return b"".join(
         tlv(0x30, tlv(0x02, bytes((number,))) + tlv(0x06, encode_oid(syntax)) + _BER_LIST)
         for number, syntax in contexts
     )
-    return tlv(0xA4, entries)
 
 
 def user_data(context: int, value: bytes) -> bytes:
@@ -330,11 +333,15 @@ def user_data(context: int, value: bytes) -> bytes:
 
 
 def connect_header(calling: bytes | None, called: bytes | None, contexts: tuple[tuple[int, str], ...]) -> bytes:
-    """The parameters of CP before its user data."""
+    """The parameters of CP before its user data.
+
+    Arguments:
+        contexts: (number, abstract syntax) to propose, each with BER.
+    """
     header = b"" if calling is None else tlv(0x81, calling)
     if called is not None:
         header += tlv(0x82, called)
-    return header + context_list(contexts)
+    return header + tlv(0xA4, _entries(contexts))
 
 
 def encode_connect(header: bytes, context: int, apdu: bytes) -> bytes:
@@ -378,3 +385,17 @@ def encode_refuse(
 def encode_abort(context: int, apdu: bytes) -> bytes:
     """ARU with one APDU in ``context``."""
     return tlv(0xA0, user_data(context, apdu))
+
+
+# --- what nearly every peer sends, read without a parser ------------------------------------------------------------
+
+_USUAL: Final = (
+    (profile.CONTEXT_ACSE, profile.OID_ACSE_AS),
+    (profile.CONTEXT_MMS, profile.OID_MMS_AS),
+    (profile.CONTEXT_E2E, profile.OID_E2E_SECURITY_AS),
+)
+_USUAL_CONTEXTS: Final = {
+    _entries(_USUAL[:count]): tuple(Context(number, syntax, True) for number, syntax in _USUAL[:count])
+    for count in (2, 3)
+}
+_USUAL_RESULTS: Final = {_ACCEPTED * count: (ACCEPTANCE,) * count for count in (2, 3)}

@@ -6,8 +6,7 @@ channel; the parser below takes the forms of it that the channel leaves alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastsec import limits
 from fastsec.errors import DecodeError, LimitReached
@@ -71,10 +70,10 @@ _RF_TEXTS: Final = {
 DATA_PREFIX: Final = b"\x01\x00\x01\x00"
 _CONNECT_ITEM_V2: Final = b"\x05\x06\x13\x01\x00\x16\x01\x02"
 _DUPLEX_ONLY: Final = b"\x14\x02\x00\x02"
+_USUAL_ITEMS: Final = _CONNECT_ITEM_V2 + _DUPLEX_ONLY  # what every peer but one in the captures begins with
 
 
-@dataclass(frozen=True, slots=True)
-class Spdu:
+class Spdu(NamedTuple):
     """One SPDU.
 
     Attributes:
@@ -164,10 +163,14 @@ def _decode_data(tsdu: bytes, start: int, stop: int) -> Spdu:
 
 def _decode_parameters(data: bytes, at: int, end: int, si: int) -> Spdu:
     user_data: bytes | None = None
-    calling = called = requirements = flags = None
+    calling = called = flags = None
+    requirements: int | None = None
     version = VERSION_1
     reason = 0
     overflow = False
+    if data.startswith(_USUAL_ITEMS, at, end):
+        version, requirements = VERSION_2, DUPLEX
+        at += len(_USUAL_ITEMS)
     while at < end:
         code = data[at]
         first, last = _length(data, at + 1, end, si)
