@@ -26,12 +26,11 @@ ASSO_ID = "17:42"
 
 
 def mms_pdu(size: int) -> bytes:
-    """A confirmed-ResponsePDU of ``size`` octets in all."""
-    for header in (b"\xa1", b"\xa1\x81", b"\xa1\x82"):
-        body = size - len(header) - (2 if header == b"\xa1\x82" else 1)
-        length = body.to_bytes(2 if header == b"\xa1\x82" else 1, "big") if body < 1 << 16 else b""
-        if (header == b"\xa1" and body < 128) or (header == b"\xa1\x81" and 128 <= body < 256) or header == b"\xa1\x82":
-            return header + length + bytes(body)
+    """A confirmed-ResponsePDU of ``size`` octets in all (2 and more, below 64 KiB)."""
+    for header, width in ((b"\xa1", 1), (b"\xa1\x81", 1), (b"\xa1\x82", 2)):
+        body = size - len(header) - width
+        if body < (0x80 if header == b"\xa1" else 1 << 8 * width):
+            return header + body.to_bytes(width, "big") + bytes(body)
     raise ValueError(size)
 
 
