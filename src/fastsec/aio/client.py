@@ -14,7 +14,7 @@ from fastsec.aio.connection import Connection
 from fastsec.aio.handler import AssociationHandler
 from fastsec.aio.runtime import runtime
 from fastsec.aio.setup import Maker, PlainMaker, Role, SecuredMaker, check_role
-from fastsec.aio.stream import Answer, AssociationStream
+from fastsec.aio.stream import Answer, AssociationStream, StreamHandler
 from fastsec.aio.tls import TLSConfig, TLSLayer
 from fastsec.errors import Aborted, ConfigError
 
@@ -162,7 +162,7 @@ def _stream(
 
     async def open_stream() -> AssociationStream:
         stream = AssociationStream(answer)
-        connection = await dial(address, maker, stream, tls, local_address)
+        connection = await dial(address, maker, StreamHandler(stream), tls, local_address)
         try:
             await stream.opened()
         except asyncio.CancelledError:

@@ -25,6 +25,7 @@ from fastsec.aio.plain import PlainAssociation
 from fastsec.aio.runtime import Runtime
 from fastsec.envs.osi import (
     AbortInd,
+    AeTitle,
     AssociateCnf,
     AssociateInd,
     DataInd,
@@ -36,7 +37,6 @@ from fastsec.envs.osi import (
     ReleaseInd,
     TransportConnected,
 )
-from fastsec.envs.osi.params import AeTitle
 from fastsec.errors import Aborted, DecodeError, FastsecError, LimitReached, LocalError, Rejected, StateError
 from fastsec.instant import Instant, now
 from fastsec.outputs import (
@@ -586,7 +586,7 @@ class Connection(asyncio.Protocol):
     def _arm(self) -> None:
         """Tell the channel which data it may open and protect by itself."""
         engine, channel, osi = self._engine, self._channel, self._osi
-        context = osi.data_context_id if osi is not None else -1
+        context = -1 if osi is None else osi.data_context_id or 0
         self._fast_rx, self._fast_tx = engine.fast_rx, engine.fast_tx
         self._tx = engine.tx
         if self._fast_rx:

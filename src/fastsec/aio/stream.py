@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
@@ -21,7 +22,7 @@ QUEUE_PDUS: Final = 1024
 Answer = bytes | Callable[["AssociationStream", bytes], "bytes | Reject | Awaitable[bytes | Reject]"]
 
 
-class AssociationStream(AssociationHandler):
+class AssociationStream:
     """An open association for ``await``. One task may send while another receives.
 
     Use it as an asynchronous context manager: leaving the block releases the association, leaving it by an exception
@@ -137,10 +138,8 @@ class AssociationStream(AssociationHandler):
             Aborted: the peer did not answer within 10 s, or ended the association otherwise.
         """
         if not self._ended and self.connection.is_open:
-            try:
+            with contextlib.suppress(StateError):  # the peer was faster: its release is under way
                 self.connection.release()
-            except StateError:
-                pass  # the peer was faster: its release is under way
         await self.wait_ended()
         if self._error is not None:
             raise self._error
@@ -190,44 +189,58 @@ class AssociationStream(AssociationHandler):
         if self._ended and self._error is not None and not self._queue:
             raise self._error
 
-    # --- callbacks ------------------------------------------------------------------------------------------------
-
-    def association_requested(self, assoc: Connection, appl_data: bytes) -> bytes | Reject | Awaitable[bytes | Reject]:
-        """The answer given at the start."""
-        self._assoc = assoc
-        if callable(self._answer):
-            return self._answer(self, appl_data)
-        return self._answer or super().association_requested(assoc, appl_data)
-
-    def associated(self, assoc: Connection) -> None:
-        """Data may be sent."""
-        self._assoc = assoc
-        _wake(self._opening)
-
-    def pdus_received(self, assoc: Connection, pdus: list[bytes]) -> None:
-        """Queue them; stop reading when there are too many."""
-        self._queue.extend(pdus)
-        self._octets += sum(map(len, pdus))
-        if self._octets > QUEUE_OCTETS or len(self._queue) > QUEUE_PDUS:
-            assoc.pause_reading()
-        _wake(self._reader)
-
-    def resumed(self, assoc: Connection) -> None:
-        """The transport takes more."""
-        self._make_room()
-
-    def ended(self, assoc: Connection, error: FastsecError | None) -> None:
-        """Wake all that wait."""
-        self._ended = True
-        self._error = error
-        _wake(self._opening)
-        _wake(self._reader)
-        _wake(self._ending)
-        self._make_room()
-
     def _make_room(self) -> None:
         room, self._room = self._room, None
         _wake(room)
+
+
+class StreamHandler(AssociationHandler):
+    """The handler behind an ``AssociationStream``.
+
+    Attributes:
+        stream: what the application uses.
+    """
+
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: AssociationStream) -> None:
+        self.stream = stream
+
+    def association_requested(self, assoc: Connection, appl_data: bytes) -> bytes | Reject | Awaitable[bytes | Reject]:
+        """The answer given at the start."""
+        self.stream._assoc = assoc
+        answer = self.stream._answer
+        if callable(answer):
+            return answer(self.stream, appl_data)
+        return answer or super().association_requested(assoc, appl_data)
+
+    def associated(self, assoc: Connection) -> None:
+        """Data may be sent."""
+        self.stream._assoc = assoc
+        _wake(self.stream._opening)
+
+    def pdus_received(self, assoc: Connection, pdus: list[bytes]) -> None:
+        """Queue them; stop reading when there are too many."""
+        stream = self.stream
+        stream._queue.extend(pdus)
+        stream._octets += sum(map(len, pdus))
+        if stream._octets > QUEUE_OCTETS or len(stream._queue) > QUEUE_PDUS:
+            assoc.pause_reading()
+        _wake(stream._reader)
+
+    def resumed(self, assoc: Connection) -> None:
+        """The transport takes more."""
+        self.stream._make_room()
+
+    def ended(self, assoc: Connection, error: FastsecError | None) -> None:
+        """Wake all that wait."""
+        stream = self.stream
+        stream._ended = True
+        stream._error = error
+        _wake(stream._opening)
+        _wake(stream._reader)
+        _wake(stream._ending)
+        stream._make_room()
 
 
 def _wake(future: asyncio.Future[None] | None) -> None:
@@ -237,7 +250,7 @@ def _wake(future: asyncio.Future[None] | None) -> None:
 
 def streams(
     serve_one: Callable[[AssociationStream], Awaitable[None]], answer: Answer
-) -> Callable[[], AssociationStream]:
+) -> Callable[[], AssociationHandler]:
     """A handler factory for ``serve`` that runs a coroutine per association.
 
     When the coroutine returns the association is released, when it raises it is aborted.
@@ -246,26 +259,26 @@ def streams(
         serve_one: gets each association once it is open.
         answer: the protected protocol's response for all, or what finds the answer for a request.
     """
-    return lambda: _ServedStream(serve_one, answer)
+    return lambda: _Serving(AssociationStream(answer), serve_one)
 
 
-class _ServedStream(AssociationStream):
-    __slots__ = ("_main", "_serving")
+class _Serving(StreamHandler):
+    __slots__ = ("_main", "_task")
 
-    def __init__(self, serve_one: Callable[[AssociationStream], Awaitable[None]], answer: Answer) -> None:
-        super().__init__(answer)
+    def __init__(self, stream: AssociationStream, serve_one: Callable[[AssociationStream], Awaitable[None]]) -> None:
+        super().__init__(stream)
         self._main = serve_one
-        self._serving: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def associated(self, assoc: Connection) -> None:
         super().associated(assoc)
-        self._serving = asyncio.get_running_loop().create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            async with self:
-                await self._main(self)
+            async with self.stream:
+                await self._main(self.stream)
         except FastsecError:
             return  # the association ended first; its events and ended() have told
         finally:
-            self._serving = None
+            self._task = None

@@ -1,0 +1,106 @@
+"""fastsec: end-to-end security for MMS (IEC 62351-4 native mode).
+
+The names below are the whole public face; each is loaded when first used, so that ``import fastsec`` is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from fastsec.aio.client import connect, connect_handler
+    from fastsec.aio.connection import Connection
+    from fastsec.aio.events import LoggingSink
+    from fastsec.aio.handler import AssociationHandler, Reject
+    from fastsec.aio.loop import run
+    from fastsec.aio.server import Server, serve
+    from fastsec.aio.stream import AssociationStream, streams
+    from fastsec.aio.tls import TLSConfig
+    from fastsec.config import Config, Policy
+    from fastsec.errors import (
+        Aborted,
+        ConfigError,
+        FastsecError,
+        LimitReached,
+        LocalError,
+        PeerError,
+        Rejected,
+        StateError,
+    )
+    from fastsec.events import SecurityEvent
+    from fastsec.pki.credential import Credential, load_credential
+    from fastsec.pki.identity import OsiName
+    from fastsec.pki.path import TrustStore
+
+__version__: Final = "0.1.0"
+
+__all__ = [
+    "Aborted",
+    "AssociationHandler",
+    "AssociationStream",
+    "Config",
+    "ConfigError",
+    "Connection",
+    "Credential",
+    "FastsecError",
+    "LimitReached",
+    "LocalError",
+    "LoggingSink",
+    "OsiName",
+    "PeerError",
+    "Policy",
+    "Reject",
+    "Rejected",
+    "SecurityEvent",
+    "Server",
+    "StateError",
+    "TLSConfig",
+    "TrustStore",
+    "connect",
+    "connect_handler",
+    "load_credential",
+    "run",
+    "serve",
+    "streams",
+]
+
+_HOME: Final = {
+    "fastsec.aio.client": ("connect", "connect_handler"),
+    "fastsec.aio.connection": ("Connection",),
+    "fastsec.aio.events": ("LoggingSink",),
+    "fastsec.aio.handler": ("AssociationHandler", "Reject"),
+    "fastsec.aio.loop": ("run",),
+    "fastsec.aio.server": ("Server", "serve"),
+    "fastsec.aio.stream": ("AssociationStream", "streams"),
+    "fastsec.aio.tls": ("TLSConfig",),
+    "fastsec.config": ("Config", "Policy"),
+    "fastsec.errors": (
+        "Aborted",
+        "ConfigError",
+        "FastsecError",
+        "LimitReached",
+        "LocalError",
+        "PeerError",
+        "Rejected",
+        "StateError",
+    ),
+    "fastsec.events": ("SecurityEvent",),
+    "fastsec.pki.credential": ("Credential", "load_credential"),
+    "fastsec.pki.identity": ("OsiName",),
+    "fastsec.pki.path": ("TrustStore",),
+}
+_MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'fastsec' has no attribute {name!r}")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
