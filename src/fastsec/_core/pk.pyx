@@ -15,8 +15,8 @@ from fastsec import limits, profile
 from fastsec._core.crypto cimport EVP_MD, ERR_clear_error, OPENSSL_cleanse, Secret
 from fastsec._core.crypto import LibraryError
 from fastsec._core.cursor import encode_oid, tlv
-from fastsec._core.cursor cimport TLV_OK, Tlv, tlv_read
-from fastsec.errors import ConfigError, HandshakeError, IntegrityError, LocalError
+from fastsec._core.cursor cimport NESTING_MAX, TLV_OK, Tlv, tlv_read
+from fastsec.errors import ConfigError, DecodeError, HandshakeError, IntegrityError, LocalError
 
 cdef enum:
     MODP = 0
@@ -211,6 +211,40 @@ cdef bint put_value(EVP_PKEY *key, const uint8_t *value, int size) noexcept nogi
     1, so that is all there is to check (SEC 1 3.2.2.1). The octet 04 of the uncompressed form is the callers' to
     check."""
     return EVP_PKEY_set1_encoded_public_key(key, value, size) == 1
+
+
+# --- DER ------------------------------------------------------------------------------------------------------------
+cdef bint is_der(const uint8_t *p, Py_ssize_t pos, Py_ssize_t end, int depth) noexcept nogil:
+    """Whether these octets are TLVs with definite lengths in as few octets as possible, on every level."""
+    cdef Tlv t
+    cdef Py_ssize_t size, header
+    while pos < end:
+        if tlv_read(p, pos, end, False, &t) != TLV_OK:
+            return False
+        size = t.stop - t.start
+        header = 2
+        if t.tag > 0xFF:
+            header += 1 + (t.tag > 0xFFFF) + (t.tag > 0xFFFFFF)
+        if size > 0x7F:
+            while size:
+                header += 1
+                size >>= 8
+        if t.start - pos != header:
+            return False
+        if p[pos] & 0x20 and (depth == 0 or not is_der(p, t.start, t.stop, depth - 1)):
+            return False
+        pos = t.after
+    return True
+
+
+def check_der(bytes der not None):
+    """Check that der is one TLV whose lengths, and those of all it is constructed of, are DER; nested at most 16 deep.
+    What stands inside primitive TLVs is not looked at. DecodeError (check ``protocol-error``) otherwise."""
+    cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(der)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(der)
+    cdef Tlv t
+    if tlv_read(p, 0, size, False, &t) != TLV_OK or t.after != size or not is_der(p, 0, size, NESTING_MAX):
+        raise DecodeError("not DER", check="protocol-error")
 
 
 # --- signatures -----------------------------------------------------------------------------------------------------

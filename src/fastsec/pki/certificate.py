@@ -1,0 +1,380 @@
+"""The parsed view of an X.509 certificate (RFC 5280, 62351-9 Table 1, 62351-4 Annex G).
+
+Our own parser, because a subject of attribute objectIdentifier is refused by OpenSSL and not shown by
+``cryptography``. It is strict: DER lengths, version 3, no unique identifiers, no extension twice, no critical
+extension that this package does not act on. What it accepts it has understood.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from fastsec import limits
+from fastsec._core.crypto import sha256
+from fastsec._core.cursor import Reader
+from fastsec._core.pk import PublicKey, check_der
+from fastsec.errors import DecodeError, HandshakeError
+from fastsec.pki import oids
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_VERSION_3: Final = b"\x02"
+_SERIAL_OCTETS_MAX: Final = 20
+_TRUE: Final = b"\xff"
+# Critical extensions that are acted on, or that cannot lead to another verdict than without them: certificatePolicies
+# matters only together with policyConstraints, which is not in the list.
+_KNOWN_CRITICAL: Final = frozenset(
+    [
+        oids.SUBJECT_KEY_IDENTIFIER,
+        oids.KEY_USAGE,
+        oids.SUBJECT_ALT_NAME,
+        oids.BASIC_CONSTRAINTS,
+        oids.CERTIFICATE_POLICIES,
+        oids.AUTHORITY_KEY_IDENTIFIER,
+        oids.EXTENDED_KEY_USAGE,
+    ]
+)
+_OSI_SUBJECT: Final = b"\x06\x03\x55\x04\x6a"
+
+
+class Certificate:
+    """A certificate, parsed and found well-formed; nothing is verified yet.
+
+    Arguments:
+        der: the certificate.
+        ca: whether it stands for an authority, in a path or as anchor: then keys on wider curves are allowed and
+            errors have the check ``path`` instead of ``certificate``.
+
+    Attributes:
+        der: the octets.
+        public_key: the subject's key.
+        serial: content octets of the serial number, minimal, not negative.
+        issuer, subject: DER Names.
+        subject_oid: dotted value of the objectIdentifier attribute, if this is all the subject has (Annex G), or None.
+        registered_ids: dotted registeredIDs of subjectAltName.
+        not_before_ms, not_after_ms: validity, ms since 1970 UTC, both inclusive.
+        key_usage: mask, bit n = keyUsage bit n; None without the extension.
+        is_ca: basicConstraints cA.
+        path_len: pathLenConstraint or None.
+        subject_key_id, authority_key_id: key identifiers or None.
+        signature_algorithm: dotted; one of ``oids.SIGNATURES``.
+        signature: the signature octets.
+
+    Raises: HandshakeError, check ``certificate`` or ``path``.
+    """
+
+    __slots__ = (
+        "_tbs",
+        "authority_key_id",
+        "der",
+        "is_ca",
+        "issuer",
+        "key_usage",
+        "not_after_ms",
+        "not_before_ms",
+        "path_len",
+        "public_key",
+        "purposes",
+        "registered_ids",
+        "serial",
+        "signature",
+        "signature_algorithm",
+        "subject",
+        "subject_key_id",
+        "subject_oid",
+    )
+
+    def __init__(self, der: bytes, *, ca: bool = False) -> None:
+        check = "path" if ca else "certificate"
+        if len(der) > (limits.OUR_CERT_PATH_MAX if ca else limits.SPEC_CERTIFICATE_MAX):
+            raise HandshakeError(f"certificate of {len(der)} octets", check=check, step="certificate")
+        self.der = der
+        self.subject_oid: str | None = None
+        self.registered_ids: tuple[str, ...] = ()
+        self.key_usage: int | None = None
+        self.is_ca = False
+        self.path_len: int | None = None
+        self.subject_key_id: bytes | None = None
+        self.authority_key_id: bytes | None = None
+        self.purposes: frozenset[str] | None = None
+        try:
+            check_der(der)
+            self._parse(ca)
+        except DecodeError as error:
+            raise HandshakeError(f"certificate malformed: {error}", check=check, step=error.step) from None
+        except HandshakeError as error:
+            raise HandshakeError(str(error), check=check, step=error.step) from None
+
+    def _parse(self, ca: bool) -> None:
+        outer = Reader(self.der, step="certificate")
+        outer.expect(0x30)
+        parts = outer.enter()
+        parts.expect(0x30)
+        self._tbs = (parts.first, parts.after)
+        tbs = parts.enter()
+        parts.expect(0x30)
+        algorithm = parts.raw()
+        self.signature_algorithm = signature_algorithm(parts.enter())
+        self.signature = bit_octets(parts)
+        parts.finish()
+
+        # version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
+        tbs.expect(0xA0)
+        version = tbs.enter()
+        version.expect(0x02)
+        if version.value() != _VERSION_3:
+            raise _bad("certificate is not of version 3", "version")
+        version.finish()
+        tbs.expect(0x02)
+        self.serial = serial_number(tbs.value())
+        tbs.expect(0x30)
+        if tbs.raw() != algorithm:
+            raise _bad("certificate names two signature algorithms", "signature")
+        tbs.expect(0x30)
+        self.issuer = tbs.raw()
+        tbs.expect(0x30)
+        validity = tbs.enter()
+        self.not_before_ms = read_time(validity)
+        self.not_after_ms = read_time(validity)
+        validity.finish()
+        tbs.expect(0x30)
+        self.subject = tbs.raw()
+        self.subject_oid = _osi_subject(tbs.enter())
+        tbs.expect(0x30)
+        self.public_key = PublicKey.from_spki(tbs.raw(), ca=ca)
+        if tbs.optional(0xA3):
+            wrapper = tbs.enter()
+            wrapper.expect(0x30)
+            wrapper.finish()
+            self._extensions(wrapper.enter())
+        if tbs.more():
+            raise _bad("certificate has a unique identifier or an unknown component", "tbsCertificate")
+
+    def _extensions(self, extensions: Reader) -> None:
+        seen: set[str] = set()
+        while extensions.more():
+            oid, critical, value = read_extension(extensions)
+            if oid in seen:
+                raise _bad(f"extension {oid} stands twice", "extensions")
+            seen.add(oid)
+            if oid == oids.KEY_USAGE:
+                self.key_usage = value.named_bits()
+            elif oid == oids.SUBJECT_ALT_NAME:
+                self.registered_ids = _registered_ids(value)
+            elif oid == oids.BASIC_CONSTRAINTS:
+                self._basic_constraints(value)
+            elif oid == oids.SUBJECT_KEY_IDENTIFIER:
+                self.subject_key_id = value.octets()
+            elif oid == oids.AUTHORITY_KEY_IDENTIFIER:
+                self.authority_key_id = authority_key_identifier(value)
+            elif oid == oids.EXTENDED_KEY_USAGE:
+                purposes = _purposes(value)
+                # Only a critical one restricts: authorities add purposes of TLS to everything.
+                self.purposes = purposes if critical else None
+            elif critical and oid not in _KNOWN_CRITICAL:
+                raise _bad(f"unknown critical extension {oid}", "extensions")
+            else:
+                continue
+            value.finish()
+
+    def _basic_constraints(self, value: Reader) -> None:
+        value.expect(0x30)
+        fields = value.enter()
+        if fields.peek() == 0x01:
+            self.is_ca = fields.boolean()
+        if fields.more():
+            self.path_len = fields.integer()
+            if self.path_len < 0 or not self.is_ca:
+                raise _bad("pathLenConstraint not allowed here", "basicConstraints")
+        fields.finish()
+
+    @property
+    def tbs(self) -> bytes:
+        """The TBSCertificate, which the signature covers."""
+        return self.der[self._tbs[0] : self._tbs[1]]
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 of the certificate."""
+        return sha256(self.der)
+
+    @property
+    def self_issued(self) -> bool:
+        """Whether issuer and subject are the same name."""
+        return self.issuer == self.subject
+
+    def check_leaf(self) -> None:
+        """The rules for an end-to-end certificate (62351-4 Annex G): an end entity's, at most 8192 octets, key usage
+        digitalSignature and keyAgreement. HandshakeError (check ``certificate``) otherwise."""
+        if len(self.der) > limits.SPEC_CERTIFICATE_MAX:
+            raise _bad(f"certificate of {len(self.der)} octets", "certificate")
+        if self.is_ca:
+            raise _bad("certificate is an authority's", "basicConstraints")
+        if self.key_usage is None or self.key_usage & _LEAF_USAGE != _LEAF_USAGE:
+            raise _bad("key usage lacks digitalSignature or keyAgreement", "keyUsage")
+        if self.purposes is not None and oids.ANY_PURPOSE not in self.purposes:
+            raise _bad("extended key usage is critical and for other purposes", "extKeyUsage")
+
+    def check_valid(self, utc_ms: int, check: str = "certificate") -> None:
+        """HandshakeError (check as given) unless ``utc_ms``, ms since 1970 UTC, lies within the validity."""
+        if utc_ms < self.not_before_ms:
+            raise HandshakeError("certificate not yet valid", check=check, step="validity")
+        # The validity includes its last second (RFC 5280 4.1.2.5).
+        if utc_ms >= self.not_after_ms + 1000:
+            raise HandshakeError("certificate expired", check=check, step="validity")
+
+    def has_usage(self, bit: int) -> bool:
+        """Whether keyUsage has this bit (``oids.KU_*``)."""
+        return self.key_usage is not None and bool(self.key_usage >> bit & 1)
+
+    def __repr__(self) -> str:
+        return f"<Certificate {self.subject_oid or name_text(self.subject)} serial {self.serial.hex()}>"
+
+
+_LEAF_USAGE: Final = 1 << oids.KU_DIGITAL_SIGNATURE | 1 << oids.KU_KEY_AGREEMENT
+
+
+def _bad(message: str, step: str) -> HandshakeError:
+    return HandshakeError(message, check="certificate", step=step)
+
+
+def signature_algorithm(fields: Reader) -> str:
+    """The dotted signature algorithm of an AlgorithmIdentifier's fields; HandshakeError if it is none of
+    ``oids.SIGNATURES``. Parameters: NULL or absent (62351-4 takes them as equal)."""
+    oid = fields.oid()
+    if oid not in oids.SIGNATURES:
+        raise _bad(f"signature algorithm {oid} is not supported", "signatureAlgorithm")
+    if fields.more():
+        fields.null()
+        fields.finish()
+    return oid
+
+
+def bit_octets(reader: Reader) -> bytes:
+    """The next BIT STRING, which must be whole octets."""
+    octets, unused = reader.bits()
+    if unused:
+        raise _bad("BIT STRING is not whole octets", "signatureValue")
+    return octets
+
+
+def serial_number(content: bytes) -> bytes:
+    """A serial number's content octets, after the checks of RFC 5280 4.1.2.2 (zero is tolerated)."""
+    if not 1 <= len(content) <= _SERIAL_OCTETS_MAX + 1 or content[0] & 0x80:
+        raise _bad("serial number is negative, empty or too long", "serialNumber")
+    if len(content) > 1 and content[0] == 0 and not content[1] & 0x80:
+        raise _bad("serial number is not DER", "serialNumber")
+    return content
+
+
+def read_time(reader: Reader) -> int:
+    """The next Time (RFC 5280 4.1.2.5), whole seconds in UTC, as ms since 1970 UTC."""
+    if reader.peek() == 0x17:
+        text = reader.text(0x17, 13)
+        text = ("19" if text >= "5" else "20") + text
+    else:
+        text = reader.text(0x18, 15)
+    if len(text) != 15 or text[14] != "Z" or not text[:14].isdigit():
+        raise _bad("time is not of the form YYMMDDhhmmssZ or YYYYMMDDhhmmssZ", "time")
+    try:
+        moment = datetime(
+            int(text[:4]), int(text[4:6]), int(text[6:8]), int(text[8:10]), int(text[10:12]), int(text[12:14]), 0, UTC
+        )
+    except ValueError:
+        raise _bad("time does not exist", "time") from None
+    distance = moment - _EPOCH
+    return (distance.days * 86_400 + distance.seconds) * 1000
+
+
+def read_extension(extensions: Reader) -> tuple[str, bool, Reader]:
+    """The next Extension: its OID, whether it is critical, a Reader over its value."""
+    extensions.expect(0x30)
+    fields = extensions.enter()
+    oid = fields.oid()
+    critical = False
+    if fields.optional(0x01):
+        if fields.value() != _TRUE:
+            raise _bad("critical is not DER", "extensions")
+        critical = True
+    fields.expect(0x04)
+    content = fields.value()
+    check_der(content)
+    value = Reader(content, step="extensions")
+    fields.finish()
+    return oid, critical, value
+
+
+def authority_key_identifier(value: Reader) -> bytes | None:
+    """The keyIdentifier of an authorityKeyIdentifier, or None."""
+    value.expect(0x30)
+    fields = value.enter()
+    identifier = fields.value() if fields.optional(0x80) else None
+    while fields.more():
+        fields.next()
+    return identifier
+
+
+def _purposes(value: Reader) -> frozenset[str]:
+    value.expect(0x30)
+    fields = value.enter()
+    found = []
+    while fields.more():
+        found.append(fields.oid())
+    return frozenset(found)
+
+
+def _registered_ids(value: Reader) -> tuple[str, ...]:
+    value.expect(0x30)
+    names = value.enter()
+    found = []
+    while names.more():
+        if names.peek() == 0x88:
+            found.append(names.oid(0x88))
+        else:
+            names.next()
+    return tuple(found)
+
+
+def _osi_subject(rdns: Reader) -> str | None:
+    """The OBJECT IDENTIFIER of a subject by Annex G: exactly one RDN with exactly that attribute; else None."""
+    oid = None
+    count = 0
+    while rdns.more():
+        rdns.expect(0x31)
+        attributes = rdns.enter()
+        while attributes.more():
+            attributes.expect(0x30)
+            attribute = attributes.enter()
+            attribute.expect(0x06)
+            count += 1
+            if attribute.raw() == _OSI_SUBJECT and attribute.peek() == 0x06:
+                oid = attribute.oid()
+            else:
+                attribute.next()
+            attribute.finish()
+    return oid if count == 1 else None
+
+
+def name_text(name: bytes) -> str:
+    """A DER Name for people: the values that are text or OBJECT IDENTIFIERs, parted by commas. For logs only."""
+    parts = []
+    try:
+        rdns = Reader(name)
+        rdns.expect(0x30)
+        rdns = rdns.enter()
+        while rdns.more():
+            rdns.expect(0x31)
+            attributes = rdns.enter()
+            while attributes.more():
+                attributes.expect(0x30)
+                attribute = attributes.enter()
+                attribute.expect(0x06)
+                if attribute.peek() == 0x06:
+                    parts.append(attribute.oid())
+                else:
+                    attribute.next()
+                    parts.append(attribute.value().decode("utf-8", "replace"))
+    except DecodeError:
+        return "a name that cannot be read"
+    text = ", ".join(parts)
+    return "".join(c if c.isprintable() else "?" for c in text)[:96]

@@ -1,0 +1,153 @@
+"""Certificate revocation lists (RFC 5280 section 5), indexed for a look-up per handshake.
+
+Complete lists are used; of lists with a narrower scope the entries count, but they do not say that a certificate is
+in order. Delta and indirect lists are not used at all.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastsec._core.cursor import Reader
+from fastsec._core.pk import check_der
+from fastsec.errors import DecodeError, HandshakeError, IntegrityError
+from fastsec.pki import oids
+from fastsec.pki.certificate import (
+    Certificate,
+    authority_key_identifier,
+    bit_octets,
+    read_extension,
+    read_time,
+    serial_number,
+    signature_algorithm,
+)
+
+_VERSION_2: Final = 1
+_KNOWN: Final = frozenset([oids.CRL_NUMBER, oids.AUTHORITY_KEY_IDENTIFIER, oids.ISSUING_DISTRIBUTION_POINT])
+
+
+class RevocationList:
+    """A CRL, parsed; its signature is verified by ``verify``.
+
+    Arguments:
+        der: the CRL.
+
+    Attributes:
+        issuer: DER Name.
+        this_update_ms: when it was issued, ms since 1970 UTC.
+        next_update_ms: when the next one is due; None if it does not say.
+        serials: content octets of the revoked serial numbers.
+        authority_key_id: key identifier of the issuer's key, or None.
+        for_users, for_authorities: whether a certificate of an end entity, or of an authority, that is not on the list
+            is not revoked.
+
+    Raises: DecodeError for a CRL that is malformed, a delta or indirect, or has an unknown critical extension.
+    """
+
+    __slots__ = (
+        "_signature",
+        "_signature_algorithm",
+        "_tbs",
+        "authority_key_id",
+        "for_authorities",
+        "for_users",
+        "issuer",
+        "next_update_ms",
+        "serials",
+        "this_update_ms",
+    )
+
+    def __init__(self, der: bytes) -> None:
+        self.authority_key_id: bytes | None = None
+        self.for_users = True
+        self.for_authorities = True
+        self.next_update_ms: int | None = None
+        try:
+            check_der(der)
+            self._parse(der)
+        except HandshakeError as error:
+            raise DecodeError(str(error), step="CertificateList") from None
+
+    def _parse(self, der: bytes) -> None:
+        outer = Reader(der, step="CertificateList")
+        outer.expect(0x30)
+        parts = outer.enter()
+        parts.expect(0x30)
+        self._tbs = parts.raw()
+        tbs = parts.enter()
+        parts.expect(0x30)
+        algorithm = parts.raw()
+        self._signature_algorithm = signature_algorithm(parts.enter())
+        self._signature = bit_octets(parts)
+        parts.finish()
+
+        if tbs.peek() == 0x02 and tbs.integer() != _VERSION_2:
+            raise DecodeError("CRL is neither of version 1 nor 2", step="version")
+        tbs.expect(0x30)
+        if tbs.raw() != algorithm:
+            raise DecodeError("CRL names two signature algorithms", step="signature")
+        tbs.expect(0x30)
+        self.issuer = tbs.raw()
+        self.this_update_ms = read_time(tbs)
+        if tbs.peek() in (0x17, 0x18):
+            self.next_update_ms = read_time(tbs)
+        self.serials = self._entries(tbs.enter()) if tbs.optional(0x30) else frozenset[bytes]()
+        if tbs.optional(0xA0):
+            wrapper = tbs.enter()
+            wrapper.expect(0x30)
+            wrapper.finish()
+            self._extensions(wrapper.enter())
+        tbs.finish()
+
+    def _entries(self, entries: Reader) -> frozenset[bytes]:
+        serials = []
+        while entries.more():
+            entries.expect(0x30)
+            entry = entries.enter()
+            entry.expect(0x02)
+            serials.append(serial_number(entry.value()))
+            read_time(entry)
+            if entry.optional(0x30):
+                extensions = entry.enter()
+                while extensions.more():
+                    oid, critical, _ = read_extension(extensions)
+                    if critical:
+                        raise DecodeError(f"CRL entry has a critical extension {oid}", step="crlEntryExtensions")
+            entry.finish()
+        return frozenset(serials)
+
+    def _extensions(self, extensions: Reader) -> None:
+        while extensions.more():
+            oid, critical, value = read_extension(extensions)
+            if oid == oids.AUTHORITY_KEY_IDENTIFIER:
+                self.authority_key_id = authority_key_identifier(value)
+            elif oid == oids.ISSUING_DISTRIBUTION_POINT:
+                self._scope(value)
+            elif oid == oids.DELTA_CRL_INDICATOR:
+                raise DecodeError("CRL is a delta", step="deltaCRLIndicator")
+            elif critical and oid not in _KNOWN:
+                raise DecodeError(f"CRL has an unknown critical extension {oid}", step="crlExtensions")
+
+    def _scope(self, value: Reader) -> None:
+        """issuingDistributionPoint: what the list covers (RFC 5280 5.2.5)."""
+        value.expect(0x30)
+        fields = value.enter()
+        while fields.more():
+            tag = fields.peek()
+            if tag == 0x81 and fields.boolean(0x81):  # onlyContainsUserCerts
+                self.for_authorities = False
+            elif tag == 0x82 and fields.boolean(0x82):  # onlyContainsCACerts
+                self.for_users = False
+            elif tag == 0x84:  # indirectCRL
+                raise DecodeError("CRL is indirect", step="issuingDistributionPoint")
+            elif tag in (0xA0, 0x83, 0x85):  # a part of the certificates, or of the reasons; attribute certificates
+                self.for_users = self.for_authorities = False
+                fields.next()
+        value.finish()
+
+    def verify(self, issuer: Certificate) -> None:
+        """Verify the signature with the issuer's key. IntegrityError (check ``signature``) if it does not verify or
+        the issuer may not sign CRLs (keyUsage cRLSign)."""
+        if not issuer.has_usage(oids.KU_CRL_SIGN):
+            raise IntegrityError("the issuer may not sign CRLs", check="signature", step="keyUsage")
+        issuer.public_key.verify(self._signature_algorithm, self._tbs, self._signature)
