@@ -98,12 +98,13 @@ def check_aare(aare: acse.Aare, params: OsiParams, data_number: int | None) -> N
     """Judge an accepting AARE, all but its user-information.
 
     With security the responding name must be there in the forms that can be compared with the called one (the engine
-    does that). Without, peers in the field leave it out.
+    does that). Without, peers in the field leave it out, and answer with another application context than they were
+    asked for; nothing hangs on it there.
 
     Errors:
         Fault: with the event.
     """
-    if aare.context_name not in params.contexts_taken:
+    if params.security and aare.context_name not in params.contexts_taken:
         raise Fault("INV_APPL_CNTX_RE", f"application context {aare.context_name}")
     if params.security:
         if any(part is not None for part in aare.authentication):

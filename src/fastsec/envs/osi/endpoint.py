@@ -479,6 +479,8 @@ class OsiEndpoint:
         return [ReleaseCnf(user_data)]
 
     def _released(self, spdu: session.Spdu, tag: int) -> bytes | None:
+        if not spdu.user_data and not self.params.security:
+            return None  # a peer in the field leaves presentation and ACSE out of its release
         apdu = self._apdu(presentation.decode_user_data(spdu.user_data), acse.Release)
         if apdu.tag != tag:
             raise Fault(ACSE_PROT_ERR, "RLRQ and RLRE confused")
