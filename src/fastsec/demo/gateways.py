@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fastsec.demo.process import Process, ProcessError
+from fastsec.demo.process import Process
 
-_EVENT = re.compile(r"IEC62351-4:\d+\.\d+")
-_START_TIMEOUT = 20.0
-_POLL = 0.05
+_DOMAIN = "IEC62351-4:"
+READY = "listening"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A security event in a gateway's log.
+
+    Attributes:
+        id: e.g. ``IEC62351-4:11.5``.
+        mnemonic: its name in IEC 62351-14.
+        text: the log's words, with its level in front.
+    """
+
+    id: str
+    mnemonic: str
+    text: str
 
 
 @dataclass(slots=True)
@@ -21,49 +35,41 @@ class Gateway:
 
     Attributes:
         name: its configuration's name.
-        process: its process; all of its log lines are in ``process.lines``.
+        process: its process; all of its log lines (JSON) are in ``process.lines``.
     """
 
     name: str
     process: Process
 
     @classmethod
-    async def start(cls, name: str, config: Path, port: int, on_line: Callable[[str], None] | None = None) -> Gateway:
-        """Start it and wait until it accepts connections on 127.0.0.1:``port``."""
-        process = await Process.spawn(
-            f"gateway {name}", ["-m", "fastsec", "gateway", config.name], config.parent, on_line
-        )
-        gateway = cls(name, process)
+    async def start(cls, name: str, config: Path, on_line: Callable[[str], None] | None = None) -> Gateway:
+        """Start it and wait until its log says that it is listening."""
+        argv = ["-m", "fastsec", "gateway", config.name]
+        process = await Process.spawn(f"gateway {name}", argv, config.parent, on_line)
         try:
-            async with asyncio.timeout(_START_TIMEOUT):
-                while not await _accepts(port):
-                    if not process.running:
-                        raise ProcessError(f"gateway {name} did not start; {process.tail()}")
-                    await asyncio.sleep(_POLL)
-        except TimeoutError:
-            await process.stop()
-            raise ProcessError(f"gateway {name} does not listen on port {port}; {process.tail()}") from None
+            await process.wait_line(lambda line: READY in str(_record(line).get("msg", "")))
         except BaseException:
             await process.stop()
             raise
-        return gateway
+        return cls(name, process)
 
     def mark(self) -> int:
         """The present end of its log; ``event`` looks behind it."""
         return len(self.process.lines)
 
-    async def event(self, mark: int, seconds: float = 10.0) -> tuple[str, str]:
-        """The first security event of domain IEC62351-4 in the log after ``mark``: its id and the log line."""
-        _, line = await self.process.wait_line(lambda text: _EVENT.search(text) is not None, seconds, mark)
-        found = _EVENT.search(line)
-        assert found is not None  # noqa: S101 - wait_line has just matched it
-        return found.group(), line
+    async def event(self, mark: int, seconds: float = 10.0) -> Event:
+        """The first security event of IEC 62351-4 in the log after ``mark``; ProcessError if none comes in time."""
+        _, line = await self.process.wait_line(
+            lambda text: str(_record(text).get("event", "")).startswith(_DOMAIN), seconds, mark
+        )
+        record = _record(line)
+        return Event(record["event"], record.get("mnemonic", ""), f"{record.get('level')}: {record.get('msg')}")
 
 
-async def _accepts(port: int) -> bool:
+def _record(line: str) -> dict[str, Any]:
+    """A log line as an object; {} for anything else."""
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}

@@ -35,6 +35,12 @@ groups = [23]
 rekey = "1h"
 rekey_messages = {rekey_messages}
 
+[log]
+format = "json"
+
+[gateway]
+drain = "5s"
+
 """
 _CLIENT_ROUTE = """\
 [[route]]
