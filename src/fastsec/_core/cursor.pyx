@@ -240,12 +240,12 @@ cdef class Reader:
         octets, unused = self.bits(tag)
         if PyBytes_GET_SIZE(octets) > NAMED_BITS_OCTETS_MAX:
             fail("BIT STRING too long", self.step)
-        mask = 0
+        cdef object mask = 0
         for i in range(PyBytes_GET_SIZE(octets)):
             count = 8 - unused if i == PyBytes_GET_SIZE(octets) - 1 else 8
             for bit in range(count):
                 if (<uint8_t>octets[i]) & (0x80 >> bit):
-                    mask |= 1 << (8 * i + bit)
+                    mask |= (<object>1) << (8 * i + bit)  # an int of Python: C's would overflow
         return mask
 
     def utf8(self, uint32_t tag=0x0C, Py_ssize_t maximum=-1):

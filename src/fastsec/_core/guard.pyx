@@ -29,11 +29,11 @@ from fastsec._core.crypto cimport (
 )
 from fastsec._core.cursor cimport TLV_OK, Tlv, fail, fail_tlv, tlv_header, tlv_read
 
-from fastsec import limits
+from fastsec import limits, profile
 from fastsec._core.crypto import LibraryError
 from fastsec._core.cursor import encode_oid, tlv
 from fastsec.errors import DecodeError, IntegrityError, LimitReached, LocalError, ReplayError
-from fastsec.profile import HMAC_SHA256, ICV_LEN_DEFAULT, DtDiag
+from fastsec.profile import DtDiag
 
 MODE_HMAC = M_HMAC
 MODE_GMAC = M_GMAC
@@ -46,8 +46,8 @@ cdef int64_t MS_MAX = 253402300799999 - 60000  # 9999-12-31T23:58:59.999Z
 cdef int64_t SEQ_MAX = limits.OUR_SEQ_MAX
 cdef uint64_t MESSAGES_MAX = limits.OUR_MESSAGES_PER_KEY
 cdef uint64_t MESSAGES_SOFT = limits.OUR_MESSAGES_PER_KEY_SOFT
-cdef bytes HMAC_OID = encode_oid(HMAC_SHA256)
-cdef int64_t DEFAULT_ICV_LEN = ICV_LEN_DEFAULT
+cdef bytes HMAC_OID = encode_oid(profile.HMAC_SHA256)
+cdef int64_t DEFAULT_ICV_LEN = profile.ICV_LEN_DEFAULT
 
 cdef enum:
     APPL_MAX = 1 << 24
