@@ -81,11 +81,11 @@ class AssociateIndication:
 
     Attributes:
         appl_data: the protected protocol's request (an MMS initiate-Request), empty if there was none.
-        peer: the verified peer.
+        peer: the verified peer; None only in an adapter's own unsecured association.
     """
 
     appl_data: bytes
-    peer: VerifiedPeer
+    peer: VerifiedPeer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,12 @@ class Established:
 
     Attributes:
         appl_data: client: the protected protocol's response; server: empty.
-        peer: the verified peer.
+        peer: the verified peer; None only in an adapter's own unsecured association.
         confirmed: False until the peer's first transfer has verified; grant no roles before (62351-4 §6).
     """
 
     appl_data: bytes
-    peer: VerifiedPeer
+    peer: VerifiedPeer | None
     confirmed: bool
 
 

@@ -26,7 +26,7 @@ class End(asyncio.Protocol):
         self.made = asyncio.Event()
         self.lost = asyncio.get_running_loop().create_future()
         self.got = asyncio.Event()
-        self.writable = True
+        self.full, self.free = asyncio.Event(), asyncio.Event()
 
     def connection_made(self, transport) -> None:
         self.transport = transport
@@ -43,10 +43,10 @@ class End(asyncio.Protocol):
         self.lost.set_result(exc)  # InvalidStateError if told twice
 
     def pause_writing(self) -> None:
-        self.writable = False
+        self.full.set()
 
     def resume_writing(self) -> None:
-        self.writable = True
+        self.free.set()
 
     async def until(self, size: int) -> bytes:
         while len(self.data) < size:
@@ -133,7 +133,7 @@ def test_versions_before_1_2_are_refused(run, authority) -> None:
             assert isinstance(await ends[0].lost, Aborted)
             assert not ends[0].made.is_set()
 
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
         run(main())
 
 
@@ -223,16 +223,14 @@ def test_pause_and_resume(run, authority) -> None:
             block = bytes(1_000_000)
             for _ in range(20):
                 near.transport.write(block)
-            while near.writable:
-                await asyncio.sleep(0)
+            await near.full.wait()
             for _ in range(20):
                 await asyncio.sleep(0)
             assert far.reads == 0
-            assert not near.writable
+            assert not near.free.is_set()
             far.transport.resume_reading()
             assert len(await far.until(20_000_000)) == 20_000_000
-            while not near.writable:
-                await asyncio.sleep(0)
+            await near.free.wait()
 
     run(main())
 

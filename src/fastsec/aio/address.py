@@ -17,14 +17,15 @@ def parse_address(text: str, *, tls: bool) -> tuple[str, int]:
         ConfigError: the text is not of this form.
     """
     rest = text.removeprefix(SCHEME)
-    host, port = rest, ""
     if rest.startswith("["):
         host, bracket, tail = rest[1:].partition("]")
         if not bracket or (tail and not tail.startswith(":")):
             raise _not_an_address(text)
         port = tail[1:]
-    elif rest.count(":") == 1:
+    else:
         host, _, port = rest.partition(":")
+        if ":" in port:
+            raise _not_an_address(text)
     if not host or "/" in host or ("://" in rest):
         raise _not_an_address(text)
     if not port:

@@ -16,7 +16,7 @@ from fastsec.aio.runtime import runtime
 from fastsec.aio.setup import Maker, PlainMaker, Role, SecuredMaker, check_role
 from fastsec.aio.stream import Answer, AssociationStream, StreamHandler
 from fastsec.aio.tls import TLSConfig, TLSLayer
-from fastsec.errors import Aborted, ConfigError
+from fastsec.errors import Aborted, ConfigError, FastsecError
 
 if TYPE_CHECKING:
     from fastsec.config import Config
@@ -161,14 +161,22 @@ def _stream(
     parse_address(address, tls=tls is not None)
 
     async def open_stream() -> AssociationStream:
-        stream = AssociationStream(answer)
-        connection = await dial(address, maker, StreamHandler(stream), tls, local_address)
-        try:
-            await stream.opened()
-        except asyncio.CancelledError:
-            connection.abort(reason="cancelled")
-            raise
-        return stream
+        attempts = limits.OUR_ASSO_RETRIES
+        while True:
+            stream = AssociationStream(answer)
+            connection = await dial(address, maker, StreamHandler(stream), tls, local_address)
+            try:
+                await stream.opened()
+            except asyncio.CancelledError:
+                connection.abort(reason="cancelled")
+                raise
+            except FastsecError:
+                # Only where the peer refused nothing but the association number (62351-4 AssoID).
+                if not connection.may_retry or not attempts:
+                    raise
+                attempts -= 1
+            else:
+                return stream
 
     return Opening(open_stream)
 

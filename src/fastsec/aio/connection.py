@@ -122,6 +122,8 @@ class Connection(asyncio.Protocol):
         self._handler = handler
         self._deliver = handler.pdus_received
         self._engine = engine
+        if not isinstance(engine, PlainAssociation):
+            engine.wakeup = self._wakened
         self._channel = OsiChannel(limits.OUR_TSDU_MAX)
         self._osi = OsiEndpoint("initiator" if client else "responder", params, self._channel) if params else None
         self._sink: EventSink = sink or default_sink
@@ -194,6 +196,11 @@ class Connection(asyncio.Protocol):
         """Host and port of the TCP peer, empty if there is none."""
         peer = self._transport.get_extra_info("peername") if self._transport is not None else None
         return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
+
+    @property
+    def may_retry(self) -> bool:
+        """Client, after the end: the peer refused only our association number; a new attempt takes another one."""
+        return not isinstance(self._engine, PlainAssociation) and self._engine.may_retry
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -334,10 +341,12 @@ class Connection(asyncio.Protocol):
                 self._reason = self._reason or exc
             elif exc is not None:
                 self._reason = self._reason or Aborted("provider", None, f"the connection was lost: {exc}")
-            if self._phase > OPENING:
-                self._engine.connection_lost(now())
-                self._drain()
-            self._over(Aborted("provider", None, "the connection was closed"))
+            try:
+                if self._phase > OPENING:
+                    self._engine.connection_lost(now())
+                    self._drain()
+            finally:
+                self._over(Aborted("provider", None, "the connection was closed"))
         self._phase = CLOSED
         self._slot = self._runtime.timers.move(self, self._slot, None)
         keeper, self._keeper = self._keeper, None
@@ -482,7 +491,8 @@ class Connection(asyncio.Protocol):
                 return
             if user_data is None and self._reason is None:
                 self._reason = Rejected("peer", None, indication.text, None, transient)
-        engine.receive(Carrier.ASSOCIATE_RSP, user_data, at, responding=_name_of(indication.responding))
+        responding = _name_of(indication.responding)
+        engine.receive(Carrier.ASSOCIATE_RSP, user_data, at, responding=responding, disposition=indication.result)
 
     def _data_ind(self, indication: DataInd, at: Instant) -> None:
         self._engine.receive(Carrier.DATA, indication.pdu, at)
@@ -513,6 +523,10 @@ class Connection(asyncio.Protocol):
         self._reason = self._reason or Aborted("local", None, f"fault of the OSI environment: {indication.text}")
         self._engine.environment_fault(indication.mnemonic, at)
 
+    def _wakened(self) -> None:
+        """Another association, in a call of its own, has caused outputs of this one's engine."""
+        self._runtime.loop.call_soon(self._drain)
+
     # --- what the engine wants ----------------------------------------------------------------------------------
 
     def _drain(self) -> None:
@@ -521,7 +535,7 @@ class Connection(asyncio.Protocol):
         So a handler that writes from within a callback never overtakes a PDU the engine has already protected.
         """
         engine = self._engine
-        outputs = engine.outputs()
+        outputs = engine.outputs() if self._phase < LINGER else None
         while outputs:
             for output in outputs:
                 kind = type(output)
@@ -695,6 +709,8 @@ class Connection(asyncio.Protocol):
         self._call(self._handler.associated)
 
     def _confirmed(self, output: Confirmed) -> None:
+        if not isinstance(self._engine, PlainAssociation):
+            self._engine.wakeup = None  # only unconfirmed associations are evicted by others
         self._call(self._handler.confirmed)
 
     def _received(self, output: Received) -> None:

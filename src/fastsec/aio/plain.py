@@ -14,6 +14,7 @@ from fastsec.errors import Aborted, FastsecError, Rejected, StateError
 from fastsec.instant import Instant
 from fastsec.outputs import (
     AssociateIndication,
+    Disposition,
     Ended,
     Established,
     Output,
@@ -135,6 +136,7 @@ class PlainAssociation:
         calling: OsiName | None = None,
         responding: OsiName | None = None,
         source: str = "",
+        disposition: Disposition = "",
     ) -> None:
         """A PDU of the environment; what does not fit the state ends the association."""
         state = self._state

@@ -54,13 +54,14 @@ class SecuredMaker:
         self, config: Config, *, client: bool, peer: OsiName | None, osi: OsiParams | None, initiate: bytes
     ) -> None:
         from fastsec.aio.endpoints import identity_of
-        from fastsec.association import Association, Environment, Role
+        from fastsec.association import Association, Role
 
         if client and peer is None:
             raise ConfigError("the association's client must name the peer it calls")
+        if not client and peer is not None:
+            raise ConfigError("peer is whom a client calls; a server lets in who stands in config.peers")
         self._association = Association
         self._role = Role.CLIENT if client else Role.SERVER
-        self._environment = Environment()
         self._client = client
         self._peer = peer
         self._initiate = initiate
@@ -72,7 +73,7 @@ class SecuredMaker:
 
     def __call__(self, runtime: Runtime, handler: AssociationHandler, keeper: Keeper | None) -> Connection:
         """A new connection."""
-        engine = self._association(self._role, self._endpoint, peer=self._peer, environment=self._environment)
+        engine = self._association(self._role, self._endpoint, peer=self._peer)
         return Connection(
             runtime,
             handler,
