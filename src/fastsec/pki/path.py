@@ -23,7 +23,7 @@ _BINDINGS: Final = ("subject", "registered-id", "either")
 _NO_ISSUER, _NAMESAKE, _ISSUER_FAULT, _FORGED = range(4)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class VerifiedPeer:
     """Proof that a certificate was validated; only ``TrustStore`` makes one.
 
