@@ -66,7 +66,7 @@ _PROVIDER_TEXTS: Final = {0: "null", 1: "no reason given", 2: "no common ACSE ve
 ABORT_BY_USER: Final = 0
 ABORT_BY_PROVIDER: Final = 1
 
-_AUTHENTICATION_UNIT: Final = b"\x02\x07\x80"
+_AUTHENTICATION_UNIT: Final = b"\x07\x80"
 _PASSWORD_MECHANISM: Final = encode_oid(profile.OID_ACSE_PASSWORD)
 _RELEASE_NORMAL: Final = b"\x80\x01\x00"
 
