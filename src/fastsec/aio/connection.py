@@ -611,15 +611,20 @@ class Connection(asyncio.Protocol):
             channel.arm_tx(engine.tx, context, osi.tpdu_size if osi is not None else limits.OUR_TPDU_SIZE_PREFERRED)
 
     def _job_done(self, job: Job, error: BaseException | None) -> None:
-        self._engine.job_done(job, now())
-        if error is not None:
-            # run() keeps the errors of its work to itself; this one is a fault of fastsec or of the executor.
-            self._runtime.loop.call_exception_handler({"message": "job of an association", "exception": error})
-            self.abort(reason="internal error")
-        if self._phase < LINGER:
-            self._drain()
-            if self._pause & BUSY and not self._engine.busy:
-                self._let_go(BUSY)
+        # run() keeps the errors of its work to itself; what comes here is a fault of fastsec or of the executor.
+        try:
+            self._engine.job_done(job, now())
+            if error is not None:
+                raise error
+            if self._phase < LINGER:
+                self._drain()
+                if self._pause & BUSY and not self._engine.busy:
+                    self._let_go(BUSY)
+        except Exception as failure:
+            self._runtime.loop.call_exception_handler(
+                {"message": "job of an association", "exception": failure, "protocol": self}
+            )
+            self._over(Aborted("local", None, "internal error"))
 
     # --- telling the handler ------------------------------------------------------------------------------------
 
