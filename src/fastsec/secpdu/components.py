@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from fastsec import limits, profile
-from fastsec._core.cursor import Reader, Writer
+from fastsec._core.cursor import Reader, Writer, tlv
 from fastsec.errors import DecodeError, LocalError
 from fastsec.secpdu import fields
 from fastsec.secpdu.fields import Field, Kind
@@ -233,18 +233,20 @@ def _write_encr_mode(writer: Writer, value: AeaOffer | NonAeaOffer) -> None:
 
 def _write_cert_path(field: Field) -> Write:
     def write(writer: Writer, value: tuple[bytes, ...]) -> None:
-        if len(value) > field.maximum:
-            raise LocalError(f"{field.name}: at most {field.maximum} certificates")
-        writer.begin(field.tag)
-        for certificate in value:
-            writer.octets(certificate)
-        writer.end()
+        encoded = b"".join([tlv(0x04, certificate) for certificate in value])
+        if (
+            len(value) > field.maximum
+            or len(encoded) > limits.OUR_CERT_PATH_MAX
+            or max(map(len, value)) > limits.SPEC_CERTIFICATE_MAX
+        ):
+            raise LocalError(f"{field.name}: too many or too long certificates")
+        writer.primitive(field.tag, encoded)
 
     return write
 
 
 def _write_dh_set(field: Field) -> Write:
-    group_tag, public_tag = fields.DH_PUBLIC[0].tag, fields.DH_PUBLIC[1].tag
+    write_group, write_public = _write_integer(fields.DH_PUBLIC[0]), _write_octets(fields.DH_PUBLIC[1])
 
     def write(writer: Writer, value: tuple[DhPublic, ...]) -> None:
         if not 1 <= len(value) <= field.maximum or len({key.group for key in value}) != len(value):
@@ -252,8 +254,8 @@ def _write_dh_set(field: Field) -> Write:
         writer.begin(field.tag)
         for key in value:
             writer.begin(fields.SEQUENCE)
-            writer.integer(key.group, group_tag)
-            writer.octets(key.public, public_tag)
+            write_group(writer, key.group)
+            write_public(writer, key.public)
             writer.end()
         writer.end()
 
@@ -324,6 +326,7 @@ def writer_of(field: Field) -> Write:
 # --- tokens and Signature -------------------------------------------------------------------------------------------
 
 Plan = tuple[tuple[str, int, bool, Read, Any], ...]
+OutPlan = tuple[tuple[Callable[[Any], Any], Write, bool], ...]
 
 
 def reading(table: tuple[Field, ...]) -> Plan:
@@ -331,9 +334,9 @@ def reading(table: tuple[Field, ...]) -> Plan:
     return tuple((f.name, f.tag, f.optional, reader_of(f), () if f.kind is Kind.CERT_PATH else None) for f in table)
 
 
-def writing(table: tuple[Field, ...]) -> tuple[tuple[Callable[[Any], Any], Write], ...]:
-    """(function that takes the value out of the model, function that writes it) per component."""
-    return tuple((attrgetter(f.attribute), writer_of(f)) for f in table)
+def writing(table: tuple[Field, ...]) -> OutPlan:
+    """(function that takes the value out of the model, function that writes it, optional) per component."""
+    return tuple((attrgetter(f.attribute), writer_of(f), f.optional) for f in table)
 
 
 def read_components(reader: Reader, plan: Plan, path: str) -> list[Any]:
@@ -346,3 +349,12 @@ def read_components(reader: Reader, plan: Plan, path: str) -> list[Any]:
     except DecodeError as error:
         raise DecodeError(str(error), step=f"{path}.{plan[len(values)][0]}") from None
     return values
+
+
+def write_components(writer: Writer, plan: OutPlan, source: object) -> None:
+    """The components of a SEQUENCE out of the attributes of ``source``; optional ones that are None or () are left
+    out."""
+    for get, write, optional in plan:
+        value = get(source)
+        if not optional or (value is not None and value != ()):
+            write(writer, value)

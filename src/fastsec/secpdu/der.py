@@ -13,7 +13,7 @@ from fastsec import profile
 from fastsec._core.cursor import Reader, Writer
 from fastsec.errors import DecodeError, LocalError
 from fastsec.secpdu import fields
-from fastsec.secpdu.components import read_components, reader_of, reading, writer_of, writing
+from fastsec.secpdu.components import read_components, reading, write_components, writer_of, writing
 from fastsec.secpdu.fields import Body, Carrier, SecPduKind, Token
 from fastsec.secpdu.model import AlgorithmId, ClearToken1, ClearToken3, Control, Handshake
 from fastsec.secpdu.timestamp import time_key, time_text, time_utc_ms
@@ -40,7 +40,7 @@ _TOKEN_3: Final = reading(fields.CLEAR_TOKEN_3)
 _TOKEN_1_OUT: Final = writing(fields.CLEAR_TOKEN_1)
 _TOKEN_3_OUT: Final = writing(fields.CLEAR_TOKEN_3)
 _SIGNATURE: Final = reading(fields.SIGNATURE)
-_read_diag: Final = reader_of(fields.DIAG)
+_DIAG: Final = reading((fields.DIAG,))
 _write_signature: Final = writer_of(fields.SIGNATURE[1])
 _write_diag: Final = writer_of(fields.DIAG)
 _write_pp: Final = writer_of(fields.PP)
@@ -172,7 +172,7 @@ def decode(carrier: Carrier, data: bytes) -> Handshake | Control:
             if body is Body.APPL_DATA:
                 appl_data = signed.raw()
             elif tag == fields.DIAG.tag:
-                diag = _read_diag(Reader(data, signed.first, signed.after, step=name + ".tbs.diag"))
+                (diag,) = read_components(Reader(data, signed.first, signed.after), _DIAG, name + ".tbs")
     if token is Token.CLEAR_TOKEN_1:
         _check_handshake_data(pp, appl_data)
         return Handshake(kind, pp, ClearToken1(*values), appl_data, tbs, algo, signature)
@@ -255,10 +255,7 @@ def encode_handshake_tbs(token1: ClearToken1, appl_data: bytes | None) -> bytes:
         _check_appl_data(appl_data)
     writer = Writer()
     writer.begin(fields.SEQUENCE)
-    for get, write in _TOKEN_1_OUT:
-        value = get(token1)
-        if value is not None and value != ():
-            write(writer, value)
+    write_components(writer, _TOKEN_1_OUT, token1)
     writer.end()
     if appl_data is not None:
         writer.raw(appl_data)
@@ -288,10 +285,7 @@ def encode_control_tbs(
         _check_appl_data(appl_data)
     writer = Writer()
     writer.begin(fields.SEQUENCE)
-    for get, write in _TOKEN_3_OUT:
-        value = get(token3)
-        if value is not None and value != ():
-            write(writer, value)
+    write_components(writer, _TOKEN_3_OUT, token3)
     writer.end()
     if diag is not None:
         _write_diag(writer, diag)
