@@ -66,9 +66,7 @@ class Suite:
 
     def guard_params(self, asso_id: str) -> GuardParams:
         """The parameters that all guards of one association share."""
-        return GuardParams(
-            self.mode, asso_id, self.icv_algorithm, self.icv_len, self.aes_key_size, self.mac_key_size
-        )
+        return GuardParams(self.mode, asso_id, self.icv_algorithm, self.icv_len, self.aes_key_size, self.mac_key_size)
 
 
 def _fail(check: str, message: str, step: str) -> NoReturn:

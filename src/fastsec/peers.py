@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal
-from weakref import WeakValueDictionary
 
 from fastsec import limits
 from fastsec._core.crypto import random_bytes
@@ -105,7 +104,9 @@ class ReplayMemory:
         """All that still counts, as lines for a new replay file."""
         self._purge(utc_ms)
         return "".join(
-            f"{peer} {key} {digest.hex()}\n" for peer, entries in self._peers.items() for key, (_, digest) in entries.items()
+            f"{peer} {key} {digest.hex()}\n"
+            for peer, entries in self._peers.items()
+            for key, (_, digest) in entries.items()
         )
 
     def load(self, lines: Iterable[str], utc_ms: int) -> None:
@@ -121,7 +122,9 @@ class ReplayMemory:
                 expiry = time_utc_ms(f"{stamp[:14]}.{stamp[14:]}Z") + limits.OUR_REPLAY_WINDOW * 1000
                 octets = bytes.fromhex(digest)
             except Exception:
-                raise ConfigError("replay file damaged: remove it, then times before the start are refused", number) from None
+                raise ConfigError(
+                    "replay file damaged; without it, times before the start are refused", number
+                ) from None
             if expiry >= utc_ms:
                 self._add(self._peers.setdefault(peer, {}), key, expiry, octets)
 
@@ -141,6 +144,7 @@ class PeerNumbers:
         "live_as_client",
         "live_as_server",
         "unconfirmed",
+        "verified",
     )
 
     def __init__(self, worker: tuple[int, int], random: Callable[[int], int]) -> None:
@@ -155,6 +159,7 @@ class PeerNumbers:
         self.live_as_client: set[int] = set()
         self.live_as_server: set[int] = set()
         self.unconfirmed: dict[Evictable, int] = {}
+        self.verified: VerifiedPeer | None = None
 
     def _first(self) -> int:
         index, count = self._worker
@@ -250,7 +255,6 @@ class Endpoint:
         "_peers",
         "_random",
         "_rejects",
-        "_shared",
         "_unconfirmed",
         "config",
         "half_open",
@@ -283,7 +287,6 @@ class Endpoint:
         self._peers: dict[str, PeerNumbers] = {}
         self._unconfirmed: dict[Evictable, int] = {}
         self._rejects: dict[str, tuple[int, int]] = {}
-        self._shared: WeakValueDictionary[bytes, VerifiedPeer] = WeakValueDictionary()
 
     # --- persistence ---
 
@@ -364,11 +367,16 @@ class Endpoint:
 
     # --- sharing ---
 
-    def share(self, peer: VerifiedPeer) -> VerifiedPeer:
+    def share(self, name: str, peer: VerifiedPeer) -> VerifiedPeer:
         """One object for all associations of a peer with the same certificate, so that an idle one stays small."""
-        digest = peer.certificate.sha256
-        kept = self._shared.get(digest)
-        if kept is not None and kept.not_after_ms == peer.not_after_ms and kept.warnings == peer.warnings:
+        numbers = self.numbers(name)
+        kept = numbers.verified
+        if (
+            kept is not None
+            and kept.certificate.der == peer.certificate.der
+            and kept.not_after_ms == peer.not_after_ms
+            and kept.warnings == peer.warnings
+        ):
             return kept
-        self._shared[digest] = peer
+        numbers.verified = peer
         return peer

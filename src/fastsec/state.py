@@ -83,6 +83,7 @@ class Input(Enum):
     ACCEPTANCE_TAKEN = "HandshakeAcc checked"
     CONTROL_MADE = "control PDU signed"
     KEYS_MADE = "new keys derived"
+    PEER_CHECKED = "the peer's certificate was checked again"
     TIMEOUT = "the timer of the state ran out"
 
 
@@ -191,6 +192,7 @@ RULES: dict[tuple[State, Input], Rule] = {
     (S.OPEN, I.HANDSHAKE_SEC_ABORT): Rule(
         "aborted", S.ENDED, "the client found a fault in our HandshakeAcc", when="awaits_client"
     ),
+    (S.OPEN, I.PEER_CHECKED): Rule("peer_checked", None, "revoked or expired meanwhile: ApplAbort"),
     # --- release ---
     (S.OPEN, I.RELEASE): Rule("ask_release", S.RELEASING, "the caller has flushed its queue"),
     (S.OPEN, I.RELEASE_REQ): Rule("indicate_release", S.ASKED, "the caller flushes, then answers"),
@@ -216,16 +218,16 @@ RULES: dict[tuple[State, Input], Rule] = {
 
 for _state in (S.RELEASING, S.CROSSED, S.ANSWERING):
     RULES[_state, I.CONTROL_MADE] = Rule("send_control", None, "ReleaseReq or ReleaseRsp signed")
-    RULES[_state, I.TIMEOUT] = Rule("release_timed_out", S.ENDING, "the peer does not answer: ApplAbort")
-for _state in (S.OPEN, S.ASKED):
-    RULES[_state, I.TIMEOUT] = Rule("data_timers", None, "confirmation, key update, re-check, lifetime")
+for _state in (S.RELEASING, S.CROSSED, S.ASKED, S.ANSWERING):
+    RULES[_state, I.TIMEOUT] = Rule("release_timed_out", S.ENDING, "peer or own application does not answer: ApplAbort")
+RULES[S.OPEN, I.TIMEOUT] = Rule("data_timers", None, "confirmation, key update, re-check, lifetime")
 for _state in (S.REQUESTING, S.WAITING, S.JUDGING):
     RULES[_state, I.TIMEOUT] = Rule("give_up", S.ENDED, "plain ABRT: a client that waits for Acc just leaves")
     RULES[_state, I.ABORT] = Rule("leave", S.ENDED, "plain ABRT: a client that waits for Acc just leaves")
 RULES[S.READY, I.ABORT] = Rule("leave_quietly", S.ENDED, "nothing was sent")
 RULES[S.LISTENING, I.ABORT] = Rule("leave", S.ENDED, "plain ABRT: there is no peer yet")
 for _state in (S.EXAMINING, S.DECIDING, S.ACCEPTING):
-    RULES[_state, I.ABORT] = Rule("refuse", S.ENDING, "between Req and Acc an abort is an ApplicationReject")
+    RULES[_state, I.ABORT] = Rule("refuse_by_abort", S.ENDING, "between Req and Acc an abort is an ApplicationReject")
     RULES[_state, I.TIMEOUT] = Rule("refuse_late", S.ENDING, "the application or the signer does not answer in time")
 for _state in DATA_STATES:
     RULES[_state, I.ABORT] = Rule("abort_data", S.ENDING, "ApplAbort")
@@ -234,7 +236,7 @@ for _state in DATA_STATES:
 for _state in State:
     if _state not in OVER:
         RULES[_state, I.LOST] = Rule("lost", S.ENDED, "the connection is gone, nothing can be sent")
-        RULES[_state, I.ENVIRONMENT_FAULT] = Rule("leave_environment", S.ENDED, "plain ABRT and event of the environment")
+        RULES[_state, I.ENVIRONMENT_FAULT] = Rule("leave_environment", S.ENDED, "plain ABRT, the environment's event")
         RULES[_state, I.PLAIN_ABORT] = Rule("plain_aborted", S.ENDED, "peer or provider left without a reason")
 RULES[S.ENDING, I.LOST] = Rule("overtaken", S.ENDED, "nothing more can be sent")
 RULES[S.ENDING, I.ENVIRONMENT_FAULT] = Rule("overtaken", S.ENDED, "nothing more can be sent")
