@@ -35,20 +35,10 @@ EXIT_USAGE: Final = 2
 
 
 def version() -> str:
-    """The version of the installed package; without an installation, that of the checkout."""
-    from importlib import metadata
+    """The version of this package."""
+    from fastsec import __version__
 
-    try:
-        return metadata.version("fastsec")
-    except metadata.PackageNotFoundError:
-        import tomllib
-        from pathlib import Path
-
-        project = Path(__file__).resolve().parents[3] / "pyproject.toml"
-        try:
-            return f"{tomllib.loads(project.read_text(encoding='utf-8'))['project']['version']}+checkout"
-        except (OSError, KeyError, tomllib.TOMLDecodeError):
-            return "unknown"
+    return __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

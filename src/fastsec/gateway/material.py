@@ -1,0 +1,271 @@
+"""Opening the files a configuration names: credentials, anchors, CRLs; and watching when they run out.
+
+Everything is loaded anew on SIGHUP; associations that are open keep what they began with.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cryptography import x509
+
+from fastsec.aio.tls import TLSConfig
+from fastsec.config import Config
+from fastsec.errors import ConfigError
+from fastsec.gateway.model import Route, Settings, SettingsError, TlsSettings
+from fastsec.gateway.positions import Path as Where
+from fastsec.gateway.tables import Problem, Problems
+from fastsec.gateway.words import about
+from fastsec.pki.credential import load_certificates, load_credential, load_crls
+from fastsec.pki.path import TrustStore
+
+if TYPE_CHECKING:
+    from fastsec.events import EventSink
+    from fastsec.pki.credential import Credential
+
+T = TypeVar("T")
+
+DAY: Final = 86400.0
+WARN_DAYS: Final = (30, 7, 1)
+CRL_WARN_DAYS: Final = (1,)  # a CRL often lives a week only; what counts is that its successor comes
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Something that runs out.
+
+    Attributes:
+        what: for the log, e.g. ``the end-to-end certificate``.
+        path: its file.
+        at: seconds since 1970.
+        days: how many before the end to warn, longest first.
+    """
+
+    what: str
+    path: Path
+    at: float
+    days: tuple[int, ...] = WARN_DAYS
+
+    def warning(self, now: float) -> tuple[str, str] | None:
+        """Level (``warning`` or ``error``) and sentence if it runs out soon, else None."""
+        left = self.at - now
+        if left <= 0:
+            return "error", f"{self.what} expired {about(-left)} ago; renew {self.path} and reload (SIGHUP)"
+        if left <= max(self.days) * DAY:
+            level = "error" if left <= DAY and self.days == WARN_DAYS else "warning"
+            return level, f"{self.what} expires in {about(left)}; renew {self.path} and reload (SIGHUP)"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the routes run on.
+
+    Attributes:
+        credential: own end-to-end credential.
+        configs: one per route.
+        tls: one per route, None where the route has no TLS.
+        expiries: what runs out, soonest first.
+        warnings: doubtful things about the files.
+    """
+
+    credential: Credential
+    configs: tuple[Config, ...]
+    tls: tuple[TLSConfig | None, ...]
+    expiries: tuple[Expiry, ...]
+    warnings: tuple[Problem, ...]
+
+
+def load(settings: Settings, sinks: Callable[[Route], EventSink]) -> Material:
+    """Open all files of ``settings``.
+
+    Arguments:
+        sinks: gives each route where its security events go.
+    Errors:
+        SettingsError: with every problem found, at the line that names the file.
+    """
+    return _Loader(settings).load(sinks)
+
+
+class _Loader:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.problems = Problems(settings.positions)
+        self.expiries: dict[tuple[str, Path], Expiry] = {}
+        self.tls_made: dict[TlsSettings, TLSConfig | None] = {}
+
+    def load(self, sinks: Callable[[Route], EventSink]) -> Material:
+        settings = self.settings
+        credential = self._credential()
+        trust = self._trust()
+        tls = tuple(self._tls(route) for route in settings.routes)
+        if credential is not None:
+            self._check_names(credential)
+        replay = self._replay_file(credential) if credential is not None else None
+        if self.problems.errors or credential is None or trust is None:
+            raise SettingsError(settings.path, self.problems.errors)
+        configs = tuple(
+            Config(
+                credential=credential,
+                trust=trust,
+                policy=route.policy,
+                peers=route.peers,
+                sink=sinks(route),
+                replay_file=replay,
+                tls_protected=route.tls is not None,
+            )
+            for route in settings.routes
+        )
+        expiries = tuple(sorted(self.expiries.values(), key=lambda expiry: expiry.at))
+        return Material(credential, configs, tls, expiries, tuple(self.problems.warnings))
+
+    # --- one try each ------------------------------------------------------------------------------------------------
+    def _try(self, make: Callable[[], T], where: Where, files: Sequence[tuple[Path, Where]] = ()) -> T | None:
+        """``make()``; its ConfigError is noted at the line of the file it is about, or at ``where``."""
+        try:
+            return make()
+        except ConfigError as error:
+            text = str(error)
+            for path, line in files:
+                if str(path) in text:
+                    where = line
+                    break
+            self.problems.error(where, text)
+            return None
+
+    def _credential(self) -> Credential | None:
+        own = self.settings.identity
+        certificate, key = (*own.where, "certificate"), (*own.where, "key")
+        credential = self._try(
+            lambda: load_credential(own.certificate, own.key, own.password),
+            certificate,
+            ((own.certificate, certificate), (own.key, key)),
+        )
+        self._guarded(own.key, key)
+        if credential is not None:
+            self._watch("the end-to-end certificate", own.certificate, [credential.certificate])
+            self._watch("a certificate of the end-to-end path", own.certificate, credential.cert_path)
+            if own.name is not None and own.name != credential.name:
+                self.problems.error(
+                    (*own.where, "name"),
+                    f"name: the certificate is for {credential.name}, not {own.name}; correct one of them",
+                )
+        return credential
+
+    def _trust(self) -> TrustStore | None:
+        trust = self.settings.trust
+        before = len(self.problems.errors)
+        anchors = self._all(trust.anchors, ("trust", "anchors"), load_certificates, "a trust anchor", crl=False)
+        crls = self._all(trust.crls, ("trust", "crls"), load_crls, "a CRL", crl=True)
+        if len(self.problems.errors) > before:
+            return None
+        return self._try(lambda: TrustStore(anchors, crls, trust.binding), ("trust",))
+
+    def _all(
+        self, paths: Sequence[Path], where: Where, read: Callable[[Path], tuple[bytes, ...]], what: str, *, crl: bool
+    ) -> list[bytes]:
+        found: list[bytes] = []
+        for index, path in enumerate(paths):
+            loaded = self._try(lambda path=path: read(path), (*where, index))  # type: ignore[misc]  # bound per turn
+            if loaded is not None:
+                found.extend(loaded)
+                self._watch(what, path, loaded, crl=crl)
+        return found
+
+    def _tls(self, route: Route) -> TLSConfig | None:
+        own = route.tls
+        if own is None or own in self.tls_made:
+            return self.tls_made[own] if own is not None else None
+        files = [
+            (own.certificate, (*own.where, "certificate")),
+            (own.key, (*own.where, "key")),
+            *((path, (*own.where, "anchors", index)) for index, path in enumerate(own.anchors)),
+            *((path, (*own.where, "crls", index)) for index, path in enumerate(own.crls)),
+        ]
+        missing = [(path, line) for path, line in files if not path.is_file()]
+        for path, line in missing:
+            self.problems.error(line, f"{path}: there is no such file")
+        made = None
+        if not missing:
+            made = self._try(
+                lambda: TLSConfig(
+                    own.certificate,
+                    own.key,
+                    own.anchors,
+                    own.crls,
+                    server_hostname=own.server_name,
+                    password=own.password,
+                ),
+                own.where,
+                files,
+            )
+            self._guarded(own.key, (*own.where, "key"))
+        if made is not None:
+            self._watch("the TLS certificate", own.certificate, load_certificates(own.certificate))
+            for path in own.anchors:
+                self._watch("a TLS trust anchor", path, load_certificates(path))
+            for path in own.crls:
+                self._watch("a TLS CRL", path, load_crls(path), crl=True)
+        self.tls_made[own] = made
+        return made
+
+    # --- what the files say ------------------------------------------------------------------------------------------
+    def _check_names(self, credential: Credential) -> None:
+        for route in self.settings.routes:
+            if route.peer == credential.name or credential.name in route.peers:
+                key = "peer" if route.peer == credential.name else "peers"
+                self.problems.error(
+                    (*route.where, key),
+                    f"{key}: {credential.name} is this gateway itself (by its certificate); "
+                    "a peer with our own identity is refused",
+                )
+
+    def _replay_file(self, credential: Credential) -> str | None:
+        state = self.settings.state
+        if state is None:
+            return None
+        if not state.is_dir():
+            self.problems.error(
+                ("gateway", "state"), f"state: {state} is no directory; make it, writable for the gateway alone"
+            )
+            return None
+        return str(state / f"replay-{credential.name.oid}")
+
+    def _guarded(self, key: Path, where: Where) -> None:
+        """Doubt a private key that other users may read."""
+        try:
+            mode = key.stat().st_mode
+        except OSError:
+            return
+        if mode & (stat.S_IRWXG | stat.S_IRWXO) & ~stat.S_IXGRP & ~stat.S_IXOTH:
+            self.problems.warn(where, f"{key} may be read by other users; chmod 600 {key}")
+
+    def _watch(self, what: str, path: Path, ders: Sequence[bytes], *, crl: bool = False) -> None:
+        for der in ders:
+            at = _end_of(der, crl)
+            known = self.expiries.get((what, path))
+            if at is not None and (known is None or at < known.at):
+                self.expiries[what, path] = Expiry(what, path, at, CRL_WARN_DAYS if crl else WARN_DAYS)
+
+
+def _end_of(der: bytes, crl: bool) -> float | None:
+    """When a certificate or CRL runs out, seconds since 1970; None if it does not say, or cannot be read."""
+    try:
+        if crl:
+            end = x509.load_der_x509_crl(der).next_update_utc
+        else:
+            end = x509.load_der_x509_certificate(der).not_valid_after_utc
+    except ValueError:
+        return None
+    return None if end is None else end.timestamp()
+
+
+def expiring(expiries: Sequence[Expiry], now: float | None = None) -> list[tuple[str, str]]:
+    """Level and sentence for all that run out soon or have already."""
+    at = time.time() if now is None else now
+    return [found for expiry in expiries if (found := expiry.warning(at)) is not None]

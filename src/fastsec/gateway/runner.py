@@ -1,0 +1,207 @@
+"""One route at work: its listeners, its dialling, its bridges."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+from typing import TYPE_CHECKING
+
+from fastsec.aio.client import connect_handler
+from fastsec.aio.handler import AssociationHandler
+from fastsec.aio.runtime import runtime
+from fastsec.aio.setup import SecuredMaker
+from fastsec.errors import ConfigError
+from fastsec.gateway import far, near
+from fastsec.gateway.admission import Admission
+from fastsec.gateway.bridge import SECURED, Bridge, End
+from fastsec.gateway.listener import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastsec.aio.connection import Connection
+    from fastsec.aio.setup import Maker
+    from fastsec.aio.tls import TLSConfig
+    from fastsec.config import Config
+    from fastsec.gateway.bridge import Opener
+    from fastsec.gateway.logs import Log
+    from fastsec.gateway.model import Route
+    from fastsec.gateway.tables import Address, Network
+
+_numbers = itertools.count(1)
+
+
+def _hint(error: OSError, address: Address) -> str:
+    """What to do about an address that cannot be had."""
+    if error.errno == errno.EACCES and 0 < address.port < 1024:
+        return f"; port {address.port} needs the capability CAP_NET_BIND_SERVICE (see the systemd unit)"
+    if error.errno == errno.EADDRINUSE:
+        return "; another program listens there, or another instance of this one"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "; this machine does not have that address"
+    return ""
+
+
+class Runner:
+    """A route from start to end.
+
+    Arguments:
+        route: what it is to do.
+        config: end-to-end identity, trust and policy.
+        tls: of the secured side, or None.
+        log: with the route's name.
+
+    Attributes:
+        bridges: all associations, also those on their way.
+        addresses: host and port of each listener, near first.
+    """
+
+    def __init__(self, route: Route, config: Config, tls: TLSConfig | None, log: Log) -> None:
+        self.route = route
+        self.log = log
+        self.bridges: set[Bridge] = set()
+        self._config = config
+        self._tls = tls
+        self._near = near.parameters(route)
+        self._listeners: list[Listener] = []
+        self._far_listener: Listener | None = None
+        self._waiting: far.Waiting | None = None
+        self._dialler: far.Dialler | None = None
+        self._quiet: asyncio.Future[None] | None = None
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where the route listens."""
+        return [address for listener in self._listeners for address in listener.addresses]
+
+    @property
+    def associations(self) -> int:
+        """Associations that are relayed."""
+        return sum(bridge.both_open for bridge in self.bridges)
+
+    @property
+    def waiting(self) -> int:
+        """Connections that are kept ready where TCP is reversed."""
+        return len(self._waiting or ()) + len(self._dialler or ())
+
+    # --- start, renew, stop ------------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        """Listen and dial.
+
+        Errors:
+            ConfigError: an address cannot be listened at.
+        """
+        route = self.route
+        if route.role == "client":
+            await self._listen(route.near, near.maker(route), None, self._plain_handler, route.allow)
+        if route.dial == "in":
+            if route.role == "client":
+                self._waiting = far.Waiting(self.log)
+                make: Callable[[], AssociationHandler] = self._waiting.handler
+            else:
+                make = self._secured_handler
+            self._far_listener = await self._listen(route.far, self._far_maker(), self._tls, make, route.far_allow)
+        elif route.role == "server":
+            self._dialler = far.Dialler(self._dial, self._secured_bridge, self._full, route, self.log)
+            self._dialler.start()
+
+    async def _listen(
+        self,
+        address: Address,
+        maker: Maker,
+        tls: TLSConfig | None,
+        make: Callable[[], AssociationHandler],
+        allow: tuple[Network, ...],
+    ) -> Listener:
+        route = self.route
+        waits = self._waiting is not None and make == self._waiting.handler
+        admission = Admission(
+            allow=allow,
+            rate=route.accept_rate,
+            # The waiting connections come on top of those in use.
+            maximum=route.max_associations + (route.spare if waits else 0),
+            report=lambda why, count: self.log.warning(f"connections to {address} refused: {why}", count=count),
+        )
+        listener = Listener(runtime(), make, maker, tls, admission, patient=waits)
+        try:
+            await listener.listen(f"osi://{address}", 1024)
+        except OSError as error:
+            raise ConfigError(f"cannot listen at {address}: {error.strerror or error}{_hint(error, address)}") from None
+        self._listeners.append(listener)
+        return listener
+
+    def _far_maker(self) -> SecuredMaker:
+        client = self.route.role == "client"
+        return SecuredMaker(
+            self._config, client=client, peer=self.route.peer if client else None, osi=None, initiate=b""
+        )
+
+    def renew(self, config: Config, tls: TLSConfig | None) -> None:
+        """Use other certificates, anchors and CRLs for associations from now on; open ones stay as they are."""
+        self._config, self._tls = config, tls
+        if self._far_listener is not None:
+            self._far_listener.replace(maker=self._far_maker(), tls=tls)
+        if self._waiting is not None:
+            self._waiting.close()
+        if self._dialler is not None:
+            self._dialler.renew()
+
+    async def stop(self) -> None:
+        """Take nothing new; give up what is not open yet; release what is."""
+        for listener in self._listeners:
+            listener.stop_listening()
+        if self._dialler is not None:
+            await self._dialler.close()
+        if self._waiting is not None:
+            self._waiting.close()
+        for bridge in list(self.bridges):
+            bridge.release()
+
+    async def quiet(self) -> None:
+        """Wait until no bridge is left."""
+        while self.bridges:
+            self._quiet = asyncio.get_running_loop().create_future()
+            await self._quiet
+
+    async def end(self) -> None:
+        """End everything at once."""
+        for bridge in list(self.bridges):
+            bridge.abort("the gateway is going down")
+        await asyncio.gather(*(listener.close(0) for listener in self._listeners))
+
+    # --- bridges -----------------------------------------------------------------------------------------------------
+    def _plain_handler(self) -> End:
+        return self._bridge(near.Caller(self.route), self._open_far).incoming
+
+    def _secured_handler(self) -> End:
+        return self._secured_bridge(End(SECURED)).incoming
+
+    def _secured_bridge(self, end: End) -> Bridge:
+        return self._bridge(end, self._open_near)
+
+    def _bridge(self, end: End, opener: Opener) -> Bridge:
+        log = self.log.having(assoc=next(_numbers))
+        bridge = Bridge(end, opener, self.route.connect_timeout, log, self._done)
+        self.bridges.add(bridge)
+        return bridge
+
+    def _done(self, bridge: Bridge) -> None:
+        self.bridges.discard(bridge)
+        if not self.bridges and self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
+
+    def _full(self) -> bool:
+        return len(self.bridges) >= self.route.max_associations + self.route.spare
+
+    async def _open_far(self, bridge: Bridge, initiate: bytes) -> None:
+        if self._waiting is not None:
+            await self._waiting.open_far(bridge, initiate)
+        else:
+            await far.open_far(self.route, self._config, self._tls, bridge, initiate)
+
+    async def _open_near(self, bridge: Bridge, initiate: bytes) -> None:
+        await near.open_near(self.route, self._near, bridge, initiate)
+
+    async def _dial(self, end: End) -> Connection:
+        return await connect_handler(end, f"osi://{self.route.far}", self._config, tls=self._tls, role="server")

@@ -1,0 +1,269 @@
+"""The gateway as a service: starting, signals, reloading, draining, watching certificates.
+
+SIGHUP reads certificates, keys, anchors and CRLs again, for new associations; open ones go on. SIGTERM and SIGINT take
+nothing new, release what is open and end when it is gone or the time is over; a second one ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from fastsec.errors import ConfigError
+from fastsec.gateway import logs, material
+from fastsec.gateway.logs import Log
+from fastsec.gateway.model import Route, Settings, SettingsError
+from fastsec.gateway.notify import Notifier
+from fastsec.gateway.runner import Runner
+
+if TYPE_CHECKING:
+    from fastsec.events import EventSink
+    from fastsec.gateway.material import Material
+
+DAILY: Final = 24 * 3600.0
+LAST_WORDS: Final = 2.0
+
+
+class Gateway:
+    """All routes of one configuration file.
+
+    Arguments:
+        settings: the file.
+        loaded: the files it names.
+        notifier: the service manager.
+    Attributes:
+        runners: one per route, in the order of the file.
+    """
+
+    def __init__(self, settings: Settings, loaded: Material, notifier: Notifier | None = None) -> None:
+        self.settings = settings
+        self.log = Log()
+        self._loaded = loaded
+        self._notifier = notifier or Notifier({})
+        self._stopping: asyncio.Future[None] | None = None
+        self._ending: asyncio.Future[None] | None = None
+        self.runners = [
+            Runner(route, config, tls, Log(route=route.name))
+            for route, config, tls in zip(settings.routes, loaded.configs, loaded.tls, strict=True)
+        ]
+
+    async def start(self) -> None:
+        """Listen and dial on every route.
+
+        Errors:
+            ConfigError: an address cannot be had; nothing is left listening.
+        """
+        self.log.info(f"this gateway is {self._loaded.credential.name}", certificate=self.settings.identity.certificate)
+        if self.settings.state is None:
+            self.log.info(
+                "no [gateway] state directory: requests from before this start are refused instead of remembered"
+            )
+        self._warn_expiry()
+        try:
+            for runner in self.runners:
+                try:
+                    await runner.start()
+                except ConfigError as error:
+                    line = self.settings.positions.line(runner.route.where)
+                    raise ConfigError(f'route "{runner.route.name}": {error}', line) from None
+                self._introduce(runner)
+        except BaseException:
+            await self.end()
+            raise
+
+    def _introduce(self, runner: Runner) -> None:
+        route = runner.route
+        protection = "TLS below" if route.tls is not None else "no TLS below"
+        if route.role == "client":
+            far = f"calls {route.peer} at {route.far}" if route.dial == "out" else f"waits for {route.peer} to dial in"
+        else:
+            who = ", ".join(map(str, route.peers)) or "everyone trusted"
+            far = f"lets in {who}" if route.dial == "in" else f"dials {route.far} and lets in {who}"
+        at = ", ".join(f"{host}:{port}" for host, port in runner.addresses) or "nowhere"
+        near = "plain clients" if route.role == "client" else f"the plain server {route.near}"
+        runner.log.info(f"for {near}: {far}", listens=at, security=f"end-to-end, {protection}")
+
+    def reload(self) -> bool:
+        """Read certificates, keys, anchors and CRLs again, for new associations; False if they are not usable."""
+        self._notifier.reloading()
+        try:
+            loaded = material.load(self.settings, _sinks)
+            if loaded.credential.name != self._loaded.credential.name:
+                raise ConfigError(
+                    f"the new certificate is for {loaded.credential.name}, not {self._loaded.credential.name}; "
+                    "another identity needs a restart"
+                )
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                self.log.error(f"not reloaded, going on with what was loaded before: {line}")
+            self._notifier.ready(self.status())
+            return False
+        self._loaded = loaded
+        for runner, config, tls in zip(self.runners, loaded.configs, loaded.tls, strict=True):
+            runner.renew(config, tls)
+        self.log.info("certificates, anchors and CRLs reloaded for new associations")
+        for problem in loaded.warnings:
+            self.log.warning(str(problem))
+        self._warn_expiry()
+        self._notifier.ready(self.status())
+        return True
+
+    async def stop(self, within: float) -> None:
+        """Drain: take nothing new, release what is open, end what is left after ``within`` seconds."""
+        count = sum(runner.associations for runner in self.runners)
+        self.log.info(f"going down: releasing {count} associations, for at most {within:g} s")
+        self._notifier.stopping("draining")
+        try:
+            async with asyncio.timeout(within):
+                await asyncio.gather(*(runner.stop() for runner in self.runners))
+                await asyncio.gather(*(runner.quiet() for runner in self.runners))
+        except TimeoutError:
+            left = sum(runner.associations for runner in self.runners)
+            self.log.warning(f"{left} associations did not release in time; ending them")
+        await self.end()
+
+    async def end(self) -> None:
+        """End everything now."""
+        await asyncio.gather(*(runner.stop() for runner in self.runners))
+        await asyncio.gather(*(runner.end() for runner in self.runners))
+
+    def status(self) -> str:
+        """A line for ``systemctl status``."""
+        open_now = sum(runner.associations for runner in self.runners)
+        return f"{len(self.runners)} routes, {open_now} associations open"
+
+    def _warn_expiry(self) -> None:
+        for level, sentence in material.expiring(self._loaded.expiries):
+            (self.log.error if level == "error" else self.log.warning)(sentence)
+
+    # --- as a process ------------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Start, then serve until a signal ends it.
+
+        Errors:
+            ConfigError: an address cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unexpected)
+        self._stopping, self._ending = loop.create_future(), loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop_asked)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self.start()
+            tasks = [loop.create_task(self._daily())]
+            if self._notifier.watchdog is not None:
+                tasks.append(loop.create_task(self._watchdog(self._notifier.watchdog)))
+            self._notifier.ready(self.status())
+            await self._stopping
+            draining = loop.create_task(self.stop(self.settings.drain))
+            await asyncio.wait((draining, self._ending), return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                self.log.warning("asked again: ending at once")
+                draining.cancel()
+                await asyncio.wait((loop.create_task(self.end()),), timeout=LAST_WORDS)
+            else:
+                draining.result()
+            self.log.info("ended")
+        finally:
+            for task in tasks:
+                task.cancel()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def _stop_asked(self) -> None:
+        if self._stopping is not None and not self._stopping.done():
+            self._stopping.set_result(None)
+        elif self._ending is not None and not self._ending.done():
+            self._ending.set_result(None)
+
+    async def _daily(self) -> None:
+        while True:
+            await asyncio.sleep(DAILY)
+            self._warn_expiry()
+
+    async def _watchdog(self, every: float) -> None:
+        while True:
+            self._notifier.alive(self.status())
+            await asyncio.sleep(every)
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
+        """A fault of ours in one association; the others go on."""
+        error = context.get("exception")
+        self.log.error(
+            f"internal error, please report it: {context.get('message', '')}", error=repr(error) if error else None
+        )
+
+
+def _sinks(route: Route) -> EventSink:
+    """Where the security events of a route go: to the log, in words, with the route's name."""
+    return Log(route=route.name).event
+
+
+def prepare(settings: Settings) -> tuple[Gateway, list[str]]:
+    """A gateway for ``settings``, not yet started, and what is doubtful about its files.
+
+    Errors:
+        SettingsError: a file it names cannot be used.
+    """
+    loaded = material.load(settings, _sinks)
+    doubts = [f"{settings.path}: {problem}" for problem in (*settings.warnings, *loaded.warnings)]
+    return Gateway(settings, loaded, Notifier()), doubts
+
+
+def serve(settings: Settings, *, ready: Callable[[Gateway], None] | None = None) -> int:
+    """Run the gateway until a signal ends it.
+
+    Arguments:
+        ready: called with the gateway before it starts.
+    Result: 0 after an orderly end, 2 if configuration or addresses cannot be used.
+    """
+    from fastsec.aio.loop import run
+
+    os.umask(0o077)
+    journal = bool(os.environ.get("JOURNAL_STREAM")) and settings.log_format == "text"
+    logs.setup(settings.log_format, settings.log_level, sys.stderr, journal=journal)
+    log = Log()
+    try:
+        gateway, doubts = prepare(settings)
+        for doubt in doubts:
+            log.warning(doubt)
+        if ready is not None:
+            ready(gateway)
+        run(gateway.run())
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            log.error(line)
+        return 2
+    except ConfigError as error:
+        log.error(f"{settings.path}: {error}")
+        return 2
+    return 0
+
+
+def check(settings: Settings, now: float | None = None) -> tuple[list[str], list[str]]:
+    """Open all files of ``settings`` without starting anything.
+
+    Result: what is doubtful, and what is fine, as lines.
+    Errors:
+        SettingsError: a file cannot be used.
+    """
+    loaded = material.load(settings, _sinks)
+    doubts = [f"{settings.path}: {problem}" for problem in (*settings.warnings, *loaded.warnings)]
+    doubts += [
+        f"{settings.path}: {sentence}"
+        for _, sentence in material.expiring(loaded.expiries, time.time() if now is None else now)
+    ]
+    fine = [f"identity {loaded.credential.name}"]
+    for route in settings.routes:
+        near = f"plain MMS at {route.near}"
+        tls = "with TLS" if route.tls is not None else "without TLS"
+        far = f"{'dials' if route.dial == 'out' else 'is dialled at'} {route.far} {tls}"
+        fine.append(f'route "{route.name}": {route.role}; {near}; {far}; encryption {route.policy.encryption}')
+    return doubts, fine
