@@ -1,7 +1,7 @@
 """Two associations over a fake link, for tests of the engine: no sockets, no threads, a clock that tests turn.
 
-``ConnectionPair`` moves SecPDUs between a client and a server ``Association`` and runs their jobs inline. ``wire`` keeps
-what went over the link, ``news`` what each application would have seen, ``events`` the security events of each side.
+``ConnectionPair`` moves SecPDUs between a client and a server ``Association`` and runs their jobs inline. ``wire`` holds
+what went over the link, ``outputs`` of each ``Side`` what its adapter got, ``events`` the security events of that side.
 Tests tamper with PDUs by setting ``on_wire``.
 """
 
@@ -23,7 +23,6 @@ from fastsec.association import (
     Output,
     Raised,
     Received,
-    Released,
     ReleaseIndication,
     Role,
     Run,

@@ -17,14 +17,25 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "fastsec"
 FLOORS: dict[str, list[str]] = {
     "0 facts": ["errors", "limits", "instant", "profile", "events"],
     "1 tools": ["_core", "secpdu", "pki", "mms", "config"],
-    "2 rules": ["outputs", "faults", "state", "negotiation", "keys", "peers", "handshake", "control"],
-    "3 engine": ["association"],
+    "2 rules": [
+        "outputs",
+        "faults",
+        "state",
+        "attribute",
+        "negotiation",
+        "keys",
+        "key_update",
+        "peers",
+        "control",
+        "handshake",
+    ],
+    "3 engine": ["engine", "data_phase", "handshake_phase", "association"],
     "3 environments": ["envs"],
     "4 adapters": ["aio"],
     "5 doors": ["", "gateway", "demo", "cli", "__main__"],
 }
 ROOMS = [room for rooms in FLOORS.values() for room in rooms]
-NEVER_TOGETHER = {("association", "envs"), ("envs", "association")}
+NEVER_TOGETHER = {pair for room in FLOORS["3 engine"] for pair in ((room, "envs"), ("envs", room))}
 # Only adapters and doors may know a loop, a socket or a clock.
 SANS_IO = {room for floor, rooms in FLOORS.items() if floor[0] in "0123" for room in rooms} - {"instant"}
 IO_MODULES = {"asyncio", "socket", "ssl", "selectors", "threading", "concurrent", "logging", "time", "uvloop"}

@@ -8,31 +8,15 @@ peer's mistake becomes an event, an answer on the wire and ``Ended``.
 from __future__ import annotations
 
 from collections import deque
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from fastsec import limits
-from fastsec._core.crypto import sha256
 from fastsec.control import TakenControl
-from fastsec.data_phase import DataPhase
-from fastsec.engine import OSI, Environment, Role, internal_fault, present
-from fastsec.errors import Aborted, FastsecError, HandshakeError, LimitReached, LocalError, PeerError, Rejected
+from fastsec.engine import OSI, Environment, Role
+from fastsec.errors import Aborted, LimitReached, LocalError, PeerError
 from fastsec.events import named
 from fastsec.faults import Group, received
-from fastsec.handshake import (
-    MadeAcceptance,
-    MadeRequest,
-    TakenAcceptance,
-    TakenRequest,
-    make_acceptance,
-    make_request,
-    offers_encryption_list,
-    take_acceptance,
-    take_request,
-)
+from fastsec.handshake_phase import HandshakePhase, diag_text
 from fastsec.instant import Instant
-from fastsec.key_update import KeyUpdate
-from fastsec.keys import first_guards
 from fastsec.outputs import (
     AssociateIndication,
     Confirmed,
@@ -50,10 +34,9 @@ from fastsec.outputs import (
     Send,
 )
 from fastsec.pki.identity import OsiName
-from fastsec.profile import DtDiag, HandshakeDiag, wire_name
-from fastsec.secpdu.der import decode_client_number
+from fastsec.profile import DtDiag, HandshakeDiag
 from fastsec.secpdu.fields import Carrier, SecPduKind
-from fastsec.secpdu.model import Control, Handshake
+from fastsec.secpdu.model import Control
 from fastsec.state import DATA_STATES, Input, State
 
 if TYPE_CHECKING:
@@ -79,7 +62,7 @@ __all__ = [
 ]
 
 
-class Association(DataPhase):
+class Association(HandshakePhase):
     """One end of one association.
 
     After every call below fetch ``outputs()`` and carry them out in order. Calls of the application raise
@@ -284,278 +267,6 @@ class Association(DataPhase):
         else:
             self._arrived(carrier, b"", now)
 
-    def _request_arrived(self, pdu: bytes, calling: OsiName | None, source: str, now: Instant) -> None:
-        """The flood rules come before decoding and before any public-key work."""
-        if self.state is not State.LISTENING:
-            self._arrived(Carrier.ASSOCIATE_REQ, pdu, now)
-            return
-        self._source = source
-        self._called = calling
-        self._said = (sha256(pdu), "")
-        if self._endpoint.replay.exact(self._said[0]):
-            fault = HandshakeError("exact repeat", check="replay", step="HandshakeReq")
-            self._raise_fault(Group.HANDSHAKE_REQ, fault)
-            self._outputs.append(Send(Carrier.ABORT, None))
-            self._close(fault, now)
-            return
-        self._n = decode_client_number(pdu)
-        if not self._endpoint.enter_handshake():
-            self._reject(
-                SecPduKind.APPLICATION_REJECT, None, None, LimitReached("OUR_HALF_OPEN_MAX"), now, transient=True
-            )
-            return
-        self._half_open = True
-        self._arrived(Carrier.ASSOCIATE_REQ, pdu, now)
-
-    # --- client, handshake ------------------------------------------------------------------------------------------
-
-    def _make_request(self, appl_data: bytes, now: Instant) -> None:
-        """Step 1."""
-        self._numbers = self._endpoint.numbers(present(self._called).oid)
-        try:
-            number, self._signed_ms = self._numbers.take_client_number(now)
-        except LimitReached:
-            self.state = State.READY
-            raise
-        self._n = str(number)
-        config, policy, utc_ms = self._endpoint.config, self._policy, self._signed_ms
-        room = self._environment.handshake_max
-        self._timer = now.mono_ms + self._environment.handshake_timeout_s * 1000
-        self._start(
-            lambda: make_request(config, policy, number, utc_ms, appl_data, room), self._request_made, signs=True
-        )
-
-    def _request_made(self, job: Job, now: Instant) -> None:
-        if self.state is not State.REQUESTING:
-            if job.error is None:
-                job.result.wipe()
-        elif job.error is not None:
-            self._close(_own_failure(job.error), now)
-        else:
-            self._dispatch(Input.REQUEST_MADE, job.result, now)
-
-    def _send_request(self, made: MadeRequest, now: Instant) -> None:
-        """Step 2."""
-        self._made = made
-        self._outputs.append(Send(Carrier.ASSOCIATE_REQ, made.pdu))
-
-    def _judge_acceptance(self, kind: SecPduKind, pdu: Handshake, now: Instant) -> None:
-        """Step 7."""
-        made, called, config = present(self._made), present(self._called), self._endpoint.config
-        responding, disposition = self._said
-        if disposition.startswith("rejected"):
-            self._fail(Group.HANDSHAKE_ACC, HandshakeError("acceptance in a refusal", step="HandshakeAcc"), now)
-            return
-        if pdu.token1.asso_id.partition(":")[0] == self._n:
-            self.asso_id = pdu.token1.asso_id  # also for the abort that a fault needs
-        self._receive_job(
-            lambda: take_acceptance(pdu, made, config, called, responding, now.utc_ms), self._acceptance_taken
-        )
-
-    def _acceptance_taken(self, job: Job, now: Instant) -> None:
-        self.busy = False
-        if self.state is not State.JUDGING:
-            if job.error is None:
-                job.result.wipe()
-        elif job.error is not None:
-            self._fail(Group.HANDSHAKE_ACC, internal_fault(SecPduKind.HANDSHAKE_ACC, job), now)
-        else:
-            try:
-                self._check_acceptance(job.result, now)
-            except PeerError as fault:
-                job.result.wipe()
-                self._fail(Group.HANDSHAKE_ACC, fault, now)
-            else:
-                self._dispatch(Input.ACCEPTANCE_TAKEN, job.result, now)
-
-    def _check_acceptance(self, taken: TakenAcceptance, now: Instant) -> None:
-        """Step 8: replay, numbers, then what the job found later in the order."""
-        numbers, name = present(self._numbers), present(self._called).oid
-        digest = sha256(taken.h2 + taken.time.encode() + taken.asso_id.encode())
-        seen = self._endpoint.replay.remember(name, "A", taken.time, taken.asso_id, digest, now.utc_ms)
-        if seen == "replay":
-            raise HandshakeError("seen before", check="replay", step="HandshakeAcc.tbs.token1.time")
-        n, _, m = taken.asso_id.partition(":")
-        if n != self._n or not m or numbers.is_live((int(n), int(m))):
-            raise HandshakeError("not our number", step="HandshakeAcc.tbs.token1.assoID")
-        if taken.later is not None:
-            raise taken.later
-
-    def _open_client(self, taken: TakenAcceptance, now: Instant) -> None:
-        made, value, okm = present(self._made), present(taken.value), present(taken.okm)
-        self.asso_id = taken.asso_id
-        self._pair = (int(present(self._n)), int(taken.asso_id.partition(":")[2]))
-        present(self._numbers).hold(self._pair)
-        self._params = present(taken.suite).guard_params(taken.asso_id)
-        self._note_signed(taken.time)
-        self.tx, self.rx = first_guards(self._params, okm, is_client=True, own_time=made.time, peer_time=taken.time)
-        offered = tuple(key.public for key in made.keys if key.group == value.group)
-        self._keys = KeyUpdate(
-            self._policy,
-            value.group,
-            own=None,
-            server_public=value.public,
-            used=(*offered, value.public),
-            h2=taken.h2,
-            carrier_timeout=self._environment.carrier_timeout_s,
-            mono_ms=now.mono_ms,
-        )
-        self._made = None
-        self.peer = self._endpoint.share(present(self._called).oid, taken.peer)
-        self._opened(now)
-        self._outputs.append(Established(taken.appl_data, self.peer, False))
-
-    def _opened(self, now: Instant) -> None:
-        """Both roles: data transfer begins, unconfirmed; the first transfer of the peer comes through the engine."""
-        self._timer = None
-        self._opened_ms = now.mono_ms
-        self._recheck_ms = now.mono_ms + limits.OUR_RECHECK_INTERVAL * 1000
-        self._set_soft_limit(present(self.tx))
-        self.fast_tx = True
-        self._keys_changed()
-
-    def _rejected(self, taken: TakenControl, now: Instant) -> None:
-        """ApplicationReject verified."""
-        transient = self._said[1] == "rejected-transient"
-        appl_data = taken.control.appl_data
-        self._close(Rejected("peer", None, "the application refused", appl_data, transient), now)
-
-    def _security_rejected(self, taken: TakenControl, now: Instant) -> None:
-        """HandshakeSecReject verified: the event says which diagnostic the server gave."""
-        diag = taken.control.diag
-        listed = offers_encryption_list(present(self._made).offer)
-        number = received(Group.HANDSHAKE_SEC_REJECT, diag, encryption_list_offered=listed)
-        self._raise(Group.HANDSHAKE_SEC_REJECT, number, diag="none" if diag is None else diag)
-        if diag == HandshakeDiag.PROTOCOL_ERROR:
-            # Our number may still be live at the server: it rests, and the caller may try another one.
-            present(self._numbers).avoid(int(present(self._n)), now)
-            self.may_retry = True
-        self._close(Rejected("peer", diag, _diag_text(diag, HandshakeDiag)), now)
-
-    def _refused(self, disposition: Disposition, now: Instant) -> None:
-        transient = disposition == "rejected-transient"
-        self._close(Rejected("provider", None, "refused without a signed reason", None, transient), now)
-
-    def _give_up(self, now: Instant) -> None:
-        """A timer ran out where nothing signed can be sent."""
-        self._outputs.append(Send(Carrier.ABORT, None))
-        error = self._ending[0] if self._ending is not None else Aborted("local", None, "no answer in time")
-        self._close(error, now)
-
-    # --- server, handshake ------------------------------------------------------------------------------------------
-
-    def _examine_request(self, kind: SecPduKind, pdu: Handshake, now: Instant) -> None:
-        """Step 3."""
-        endpoint, calling = self._endpoint, self._called
-        config, refuse_before = endpoint.config, endpoint.refuse_before
-        self._n = pdu.token1.asso_id.partition(":")[0]
-        self._timer = now.mono_ms + self._environment.handshake_timeout_s * 1000
-        self._receive_job(lambda: take_request(pdu, config, calling, refuse_before, now.utc_ms), self._request_taken)
-
-    def _request_taken(self, job: Job, now: Instant) -> None:
-        self.busy = False
-        if self.state is not State.EXAMINING:
-            return
-        if job.error is not None:
-            self._fail(Group.HANDSHAKE_REQ, internal_fault(SecPduKind.HANDSHAKE_REQ, job), now)
-            return
-        try:
-            admitted = self._check_request(job.result, now)
-        except PeerError as fault:
-            self._fail(Group.HANDSHAKE_REQ, fault, now)
-            return
-        if admitted is None:
-            self._dispatch(Input.REQUEST_TAKEN, job.result, now)
-        else:
-            self._reject(SecPduKind.APPLICATION_REJECT, None, None, LimitReached(admitted), now, transient=True)
-
-    def _check_request(self, taken: TakenRequest, now: Instant) -> str | None:
-        """Step 4: replay, numbers, then what the job found later in the order; the limit that refuses, or None."""
-        name = taken.name.oid
-        seen = self._endpoint.replay.remember(name, "Q", taken.time, taken.number, self._said[0], now.utc_ms)
-        if seen == "replay":
-            raise HandshakeError("seen before", check="replay", step="HandshakeReq.tbs.token1.time")
-        if seen == "full":
-            return "OUR_REPLAY_PER_PEER"
-        if taken.later is not None and taken.later.step.endswith(".assoID"):
-            raise taken.later
-        numbers, n = self._endpoint.numbers(name), int(taken.number)
-        if n in numbers.live_as_server:
-            raise HandshakeError("client number is live", step="HandshakeReq.tbs.token1.assoID")
-        if taken.later is not None:
-            raise taken.later
-        m = numbers.choose_server_number(n, now)
-        if m is None:
-            return "OUR_ASSO_NUMBERS"
-        if not self._endpoint.admit_unconfirmed(self, name, now):
-            return "OUR_UNCONFIRMED_PER_PEER"
-        numbers.live_as_server.add(n)
-        numbers.hold((n, m))
-        self._numbers, self._n, self._pair = numbers, taken.number, (n, m)
-        return None
-
-    def _indicate(self, taken: TakenRequest, now: Instant) -> None:
-        """The application decides."""
-        self._taken = taken
-        self._policy = self._endpoint.config.policy_for(taken.name)
-        self.peer = self._endpoint.share(taken.name.oid, taken.peer)
-        self._note_signed(taken.time)
-        self._outputs.append(AssociateIndication(taken.appl_data, self.peer))
-
-    def _make_acceptance(self, appl_data: bytes, now: Instant) -> None:
-        """Step 5."""
-        taken, pair, config = present(self._taken), present(self._pair), self._endpoint.config
-        room = self._environment.handshake_max
-        asso_id = f"{pair[0]}:{pair[1]}"
-        self._signed_ms = utc_ms = now.utc_ms
-        self._start(
-            lambda: make_acceptance(config, taken, asso_id, utc_ms, appl_data, room), self._acceptance_made, signs=True
-        )
-
-    def _acceptance_made(self, job: Job, now: Instant) -> None:
-        if self.state is not State.ACCEPTING:
-            if job.error is None:
-                job.result.wipe()
-        elif isinstance(job.error, PeerError):
-            self._fail(Group.HANDSHAKE_REQ, job.error, now)
-        elif job.error is not None:
-            self._answer(int(HandshakeDiag.NO_REASON_GIVEN), _own_failure(job.error), now)
-        else:
-            self._dispatch(Input.ACCEPTANCE_MADE, job.result, now)
-
-    def _open_server(self, made: MadeAcceptance, now: Instant) -> None:
-        """Step 6."""
-        taken, pair = present(self._taken), present(self._pair)
-        self.asso_id = f"{pair[0]}:{pair[1]}"
-        self._params = present(taken.suite).guard_params(self.asso_id)
-        self.tx, self.rx = first_guards(
-            self._params, made.okm, is_client=False, own_time=made.time, peer_time=taken.time
-        )
-        self._keys = KeyUpdate(
-            self._policy,
-            made.key.group,
-            own=made.key,
-            server_public=b"",
-            used=(present(taken.value).public, made.key.public),
-            h2=made.h2,
-            carrier_timeout=self._environment.carrier_timeout_s,
-            mono_ms=now.mono_ms,
-        )
-        self._taken = None
-        self._leave_half_open()
-        self._outputs.append(Send(Carrier.ASSOCIATE_RSP, made.pdu, "accepted"))
-        self._opened(now)
-        self._outputs.append(Established(b"", present(self.peer), False))
-
-    def _refuse(self, appl_data: bytes | None, transient: bool, now: Instant) -> None:
-        """reject(), or abort() before the answer: ApplicationReject."""
-        error = Rejected("local", None, "refused by the own application", appl_data, transient)
-        self._reject(SecPduKind.APPLICATION_REJECT, None, appl_data, error, now, transient=transient)
-
-    def _refuse_late(self, now: Instant) -> None:
-        error = Aborted("local", None, "the own application did not answer in time")
-        self._reject(SecPduKind.APPLICATION_REJECT, None, None, error, now, transient=True)
-
     # --- release ----------------------------------------------------------------------------------------------------
 
     def _ask_release(self, now: Instant) -> None:
@@ -632,7 +343,7 @@ class Association(DataPhase):
         diag = control.diag
         self._raise(group, received(group, diag), diag="none" if diag is None else diag)
         names = DtDiag if group is Group.DT_SEC_ABORT else HandshakeDiag
-        self._close(Aborted("peer", diag, _diag_text(diag, names)), now)
+        self._close(Aborted("peer", diag, diag_text(diag, names)), now)
 
     def _plain_aborted(self, now: Instant) -> None:
         self._close(Aborted("provider", None, "aborted without a signed reason"), now)
@@ -655,17 +366,3 @@ class Association(DataPhase):
             self.deadline = self._data_deadline()
         else:
             self.deadline = None
-
-
-def _diag_text(diag: int | None, names: type[IntEnum]) -> str:
-    if diag is None:
-        return "the peer raised an alarm and does not say which"
-    try:
-        return wire_name(names(diag))
-    except ValueError:
-        return f"diagnostic {diag}"
-
-
-def _own_failure(error: Exception) -> FastsecError:
-    """What a job that failed by our own fault ends the association with."""
-    return error if isinstance(error, FastsecError) else Aborted("local", None, "the handshake could not be made")

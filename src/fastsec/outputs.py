@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from fastsec.errors import FastsecError
@@ -17,6 +16,14 @@ if TYPE_CHECKING:
     from fastsec.secpdu.model import Carrier
 
 Disposition = Literal["", "accepted", "rejected-permanent", "rejected-transient"]
+
+
+class Executor(Protocol):
+    """Where a job can be made to run, as ``concurrent.futures.Executor`` has it."""
+
+    def submit(self, work: Callable[[], None], /) -> object:
+        """Run ``work`` soon, in another thread."""
+        ...
 
 
 class Job:
