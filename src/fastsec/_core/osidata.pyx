@@ -341,6 +341,8 @@ cdef class OsiChannel:
     cdef object open_other(self, const uint8_t *p, Py_ssize_t size, int64_t utc_ms):
         """A PDU that the fast way did not take."""
         cdef Opened opened
+        if not self.rx.alive:
+            return None
         try:
             # A PDU with key-update fields may be under another key: only the engine can tell.
             if is_flagged(p, size):
