@@ -11,7 +11,6 @@ from typing import Any
 from fastsec.demo.process import Process
 
 _DOMAIN = "IEC62351-4:"
-READY = "listening"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Gateway:
         argv = ["-m", "fastsec", "gateway", config.name]
         process = await Process.spawn(f"gateway {name}", argv, config.parent, on_line)
         try:
-            await process.wait_line(lambda line: READY in str(_record(line).get("msg", "")))
+            await process.wait_line(lambda line: "listens" in _record(line))
         except BaseException:
             await process.stop()
             raise

@@ -1,0 +1,98 @@
+"""A pair of gateways as processes, with keys and configurations of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastsec.demo.gateways import Gateway
+from fastsec.demo.process import free_port
+from fastsec.pki.identity import OsiName
+from fastsec.pki.trial import TrialAuthority
+
+NAMES = {"cc": OsiName.parse("1.1.1.999.1:12"), "der": OsiName.parse("1.1.1.999.2:12")}
+IDENTITY = """\
+[identity]
+certificate = "{name}.e2e.pem"
+key = "{name}.e2e.key"
+[trust]
+anchors = ["root.pem"]
+crls = ["root.crl.pem"]
+[log]
+format = "json"
+[gateway]
+drain = "5s"
+[policy]
+{policy}
+"""
+TLS = """\
+[tls]
+certificate = "{name}.tls.pem"
+key = "{name}.tls.key"
+anchors = ["root.pem"]
+"""
+CC_ROUTE = """\
+[[route]]
+role = "client"
+listen = "127.0.0.1:{near}"
+connect = "127.0.0.1:{far}"
+peer = "{peer}"
+{extra}
+"""
+DER_ROUTE = """\
+[[route]]
+role = "server"
+listen = "127.0.0.1:{far}"
+connect = "127.0.0.1:{near}"
+peers = ["{peer}"]
+{extra}
+"""
+
+
+@dataclass
+class Pair:
+    """Two running gateways.
+
+    Attributes:
+        port: where a plain MMS client connects.
+        far: where the far gateway listens for secured associations.
+        cc, der: the client's and the server's gateway.
+    """
+
+    port: int
+    far: int
+    cc: Gateway
+    der: Gateway
+
+
+@asynccontextmanager
+async def gateways(
+    directory: Path,
+    server_port: int,
+    *,
+    tls: bool = True,
+    policy: str = 'encryption = "required"',
+    cc_extra: str = "",
+    der_extra: str = "",
+) -> AsyncIterator[Pair]:
+    """Start both gateways towards the plain server at ``server_port``; at the end they drain."""
+    authority = TrialAuthority.create(directory, time.time_ns() // 1_000_000)
+    near, far = free_port(), free_port()
+    for name, identity in NAMES.items():
+        authority.issue_e2e(name, identity)
+        authority.issue_tls(name, ["127.0.0.1"])
+    routes = {
+        "cc": CC_ROUTE.format(near=near, far=far, peer=NAMES["der"], extra=cc_extra),
+        "der": DER_ROUTE.format(near=server_port, far=far, peer=NAMES["cc"], extra=der_extra),
+    }
+    for name, route in routes.items():
+        text = IDENTITY.format(name=name, policy=policy) + (TLS.format(name=name) if tls else "") + route
+        (directory / f"{name}.toml").write_text(text)
+    der = await Gateway.start("der", directory / "der.toml")
+    async with der.process:
+        cc = await Gateway.start("cc", directory / "cc.toml")
+        async with cc.process:
+            yield Pair(near, far, cc, der)
