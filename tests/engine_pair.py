@@ -1,6 +1,6 @@
 """Two associations over a fake link, for tests of the engine: no sockets, no threads, a clock that tests turn.
 
-``ConnectionPair`` moves SecPDUs between a client and a server ``Association`` and runs their jobs inline. ``wire`` holds
+``ConnectionPair`` moves SecPDUs between a client and a server ``Association``, their jobs run inline. ``wire`` holds
 what went over the link, ``outputs`` of each ``Side`` what its adapter got, ``events`` the security events of that side.
 Tests tamper with PDUs by setting ``on_wire``.
 """

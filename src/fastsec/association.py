@@ -37,7 +37,7 @@ from fastsec.pki.identity import OsiName
 from fastsec.profile import DtDiag, HandshakeDiag
 from fastsec.secpdu.fields import Carrier, SecPduKind
 from fastsec.secpdu.model import Control
-from fastsec.state import DATA_STATES, Input, State
+from fastsec.state import DATA_STATES, OVER, SERVER_HANDSHAKE, Input, State
 
 if TYPE_CHECKING:
     from fastsec.peers import Endpoint
@@ -193,7 +193,9 @@ class Association(HandshakePhase):
             source: address of the sender, for rate limits and events.
             disposition: result that the environment's ASSOCIATE_RSP stated.
         """
-        if self.state is State.ENDED:
+        if self.state in OVER:
+            if carrier is Carrier.ABORT and self._environment.abort_is_final:
+                self._dispatch(Input.PLAIN_ABORT, now)  # what is being signed can no longer be sent
             return
         if self.busy:
             if self._inbox is None:
@@ -250,8 +252,12 @@ class Association(HandshakePhase):
         self._schedule()
 
     def evict(self, now: Instant) -> None:
-        """Unconfirmed for too long while others want in: ApplAbort."""
-        self._end_with(LimitReached("OUR_UNCONFIRMED_PER_PEER", "evicted while unconfirmed"), now)
+        """Unconfirmed for too long while others want in: ApplAbort, or ApplicationReject before HandshakeAcc."""
+        limit = LimitReached("OUR_UNCONFIRMED_PER_PEER", "evicted while unconfirmed")
+        if self.state in SERVER_HANDSHAKE:
+            self._reject(SecPduKind.APPLICATION_REJECT, None, None, limit, now, transient=True)
+        elif self.state in DATA_STATES:
+            self._end_with(limit, now)
         self._schedule()
         if self.wakeup is not None:
             self.wakeup()

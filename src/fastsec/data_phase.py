@@ -81,7 +81,9 @@ class DataPhase(Engine):
             self._confirm()
         if opened.appl_data is not None:
             self._outputs.append(Received([opened.appl_data]))
-        if opened.rekey is not None:
+        if opened.rekey is not None and keys.exhausted():
+            self._end_with(LimitReached("OUR_REKEYS_MAX"), now)
+        elif opened.rekey is not None:
             # Legal, as judged. Whatever follows is under the new keys, so reception waits for them.
             self._derive_new_keys(DhPublic(*opened.rekey))
         elif opened.req_rekey and self.state is State.OPEN:

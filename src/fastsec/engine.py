@@ -23,7 +23,7 @@ from fastsec.control import (
 )
 from fastsec.errors import Aborted, DecodeError, FastsecError, HandshakeError, PeerError, StateError
 from fastsec.events import DOMAIN_E2E, event
-from fastsec.faults import Group, Verdict, verdict
+from fastsec.faults import UNVERIFIED, Group, Verdict, verdict
 from fastsec.instant import Instant
 from fastsec.outputs import Disposition, Ended, Job, KeysChanged, Output, Raised, Run, Send
 from fastsec.secpdu.der import decode, is_osi_diagnostics, kind_of
@@ -193,6 +193,11 @@ class Engine:
         return self.role is Role.SERVER and not self.confirmed
 
     @property
+    def has_signed(self) -> bool:
+        """What this side owes the release so far has gone out."""
+        return self._control is None and not self._to_sign
+
+    @property
     def _peer_text(self) -> str:
         """The peer for events: its identity, else the address it came from."""
         return str(self._called) if self._called is not None else self._source
@@ -249,6 +254,8 @@ class Engine:
     # --- outputs ---
 
     def _raise(self, group: Group, number: int, **params: object) -> None:
+        if self._source:
+            params["source"] = self._source
         self._outputs.append(Raised(event(DOMAIN_E2E, group, number, peer=self._peer_text, **params)))
 
     def _raise_fault(self, group: Group, fault: PeerError) -> Verdict:
@@ -287,6 +294,8 @@ class Engine:
                 self._close(fault, now)
         elif group is Group.RELEASE_RSP and self.state in (State.RELEASING, State.CROSSED):
             self._close(fault, now)
+        elif group is Group.RELEASE_REQ and not self._environment.abort_is_final and fault.check in UNVERIFIED:
+            pass  # anybody may have sent it; the association goes on
         else:
             self._answer(found.diag, fault, now)
 

@@ -120,6 +120,20 @@ CONTROL: Final[dict[str, tuple[int, int | None]]] = {
     "time": (9, _D.INVALID_TIME_VALUE),
     "replay": (10, None),
 }
+# Checks of a control PDU up to the one that shows who sent it.
+UNVERIFIED: Final = frozenset(
+    (
+        "signature-algorithm",
+        "signature-mismatch",
+        "signature",
+        "protocol-error",
+        "certificate",
+        "path",
+        "certificate-signature",
+        "revoked",
+        "address",
+    )
+)
 _TRANSFER: Final[dict[str, tuple[int, int | None]]] = {
     "protocol-error": (1, _D.PROTOCOL_ERROR),
     "asso-id": (1, _D.PROTOCOL_ERROR),

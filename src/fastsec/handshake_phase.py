@@ -140,6 +140,7 @@ class HandshakePhase(DataPhase):
     def _opened(self, now: Instant) -> None:
         """Both roles: data transfer begins, unconfirmed; the first transfer of the peer comes through the engine."""
         self._timer = None
+        self._said = (None, "")
         self._opened_ms = now.mono_ms
         self._recheck_ms = now.mono_ms + limits.OUR_RECHECK_INTERVAL * 1000
         self._set_soft_limit(present(self.tx))

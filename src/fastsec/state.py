@@ -151,11 +151,11 @@ OVER = frozenset((State.ENDING, State.ENDED))
 
 def fault_of(state: State, given: Input) -> Fault:
     """What ``given`` does in ``state`` where no rule stands (62351-4, states)."""
-    if state is State.ENDED or (state is State.ENDING and given not in CALLS):
-        # start, accept, send … on an association that is over are a caller's mistake; abort() is always allowed.
-        return Fault.CALLER if given in CALLS and given is not Input.ABORT else Fault.DROP
     if given in CALLS:
-        return Fault.CALLER
+        # abort() is always allowed; start, accept, send … where they do not belong are a caller's mistake.
+        return Fault.DROP if given is Input.ABORT else Fault.CALLER
+    if state in OVER:
+        return Fault.DROP
     if given in TERMINAL_PDUS:
         return Fault.IGNORE
     if given in PDUS:
@@ -202,13 +202,15 @@ RULES: dict[tuple[State, Input], Rule] = {
     (S.ASKED, I.KEYS_MADE): Rule("use_new_keys", None, "a carrier may have stood right before ReleaseReq"),
     (S.RELEASING, I.TRANSFER): Rule("take_transfer", None, "the peer flushes; delivered until its ReleaseRsp"),
     (S.RELEASING, I.KEYS_MADE): Rule("use_new_keys", None, "the peer's next transfer needs them"),
-    (S.RELEASING, I.RELEASE_RSP): Rule("released", S.ENDED, "orderly end"),
+    (S.RELEASING, I.RELEASE_RSP): Rule("released", S.ENDED, "orderly end", when="has_signed"),
     (S.RELEASING, I.RELEASE_REQ): Rule("cross_release", S.CROSSED, "the client answers first (X.227)"),
     (S.RELEASING, I.HANDSHAKE_SEC_ABORT): Rule(
         "aborted", S.ENDED, "the client was still judging our HandshakeAcc", when="awaits_client"
     ),
     (S.CROSSED, I.TRANSFER): Rule("drop_transfer", None, "after its ReleaseReq a peer sends no data"),
-    (S.CROSSED, I.RELEASE_RSP): Rule("finish_crossed", None, "client: over; server: answers now, then over"),
+    (S.CROSSED, I.RELEASE_RSP): Rule(
+        "finish_crossed", None, "client: over; server: answers now, then over", when="has_signed"
+    ),
     (S.ANSWERING, I.TRANSFER): Rule("drop_transfer", None, "after its ReleaseReq a peer sends no data"),
     # --- the last PDU ---
     (S.ENDING, I.CONTROL_MADE): Rule("send_control", S.ENDED, "reject or abort signed"),
