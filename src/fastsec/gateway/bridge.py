@@ -186,7 +186,18 @@ class Bridge:
         done: called once when both sides are over.
     """
 
-    __slots__ = ("_done", "_first", "_open_other", "_releasing", "_within", "concluded", "incoming", "log", "outgoing")
+    __slots__ = (
+        "_done",
+        "_first",
+        "_joined",
+        "_open_other",
+        "_releasing",
+        "_within",
+        "concluded",
+        "incoming",
+        "log",
+        "outgoing",
+    )
 
     def __init__(
         self, incoming: End, open_other: Opener, within: float, log: Log, done: Callable[[Bridge], None]
@@ -201,6 +212,7 @@ class Bridge:
         self._done: Callable[[Bridge], None] | None = done
         self._first: tuple[str, FastsecError | None] | None = None
         self._releasing = False
+        self._joined = False
 
     @property
     def both_open(self) -> bool:
@@ -294,6 +306,7 @@ class Bridge:
             if incoming.connection is not None:
                 incoming.connection.abort(reason="the other side has ended")
             return
+        self._joined = True
         self.log.info("association open", source=incoming.connection.peer_address)
         incoming.join(outgoing.connection)
         outgoing.join(incoming.connection)
@@ -376,7 +389,9 @@ class Bridge:
         end.other = None
         if other is not None:
             other.other = None
-            if not other.over and other.connection is not None:
+            # While the other side is being opened, its failure is told to the side that came in by ``open``.
+            opening = end is self.outgoing and not self._joined
+            if not other.over and other.connection is not None and not opening:
                 self._end_other(other.connection, error)
         if end.over and (other is None or other.over or other.connection is None):
             self._finish()
@@ -399,12 +414,13 @@ class Bridge:
         if done is None:
             return
         side, error = self._first or ("", None)
-        counts = {f"from_{self.incoming.side}": self.incoming.count}
-        if self.outgoing is not None:
-            counts[f"from_{self.outgoing.side}"] = self.outgoing.count
-        if self.outgoing is None or self.outgoing.answer is None:
-            pass
-        elif error is None or (self.concluded and isinstance(error, Aborted) and error.side == "provider"):
+        if not self._joined:
+            if self.outgoing is None and error is not None:
+                self.log.info(f"no association: {ending(side, error)}")
+            done(self)
+            return
+        counts = {f"from_{end.side}": end.count for end in (self.incoming, self.outgoing) if end is not None}
+        if error is None or (self.concluded and isinstance(error, Aborted) and error.side == "provider"):
             self.log.info("association released", **counts)
         else:
             self.log.warning(f"association ended: {ending(side, error)}", **counts)
