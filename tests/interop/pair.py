@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastsec.demo.gateways import Gateway
+from fastsec.demo.intermediary import Intermediary
+from fastsec.demo.pki import broker_contexts
 from fastsec.demo.process import free_port
 from fastsec.pki.identity import OsiName
 from fastsec.pki.trial import TrialAuthority
@@ -60,12 +62,14 @@ class Pair:
         port: where a plain MMS client connects.
         far: where the far gateway listens for secured associations.
         cc, der: the client's and the server's gateway.
+        middle: the intermediary between them; it ends TLS on both sides.
     """
 
     port: int
     far: int
     cc: Gateway
     der: Gateway
+    middle: Intermediary
 
 
 @asynccontextmanager
@@ -84,15 +88,22 @@ async def gateways(
     for name, identity in NAMES.items():
         authority.issue_e2e(name, identity)
         authority.issue_tls(name, ["127.0.0.1"])
+    authority.issue_tls("broker", ["127.0.0.1"])
+    server_tls, client_tls = broker_contexts(directory) if tls else (None, None)
+    middle = Intermediary(far, server_tls=server_tls, client_tls=client_tls)
+    broker = await middle.start()
     routes = {
-        "cc": CC_ROUTE.format(near=near, far=far, peer=NAMES["der"], extra=cc_extra),
+        "cc": CC_ROUTE.format(near=near, far=broker, peer=NAMES["der"], extra=cc_extra),
         "der": DER_ROUTE.format(near=server_port, far=far, peer=NAMES["cc"], extra=der_extra),
     }
     for name, route in routes.items():
         text = IDENTITY.format(name=name, policy=policy) + (TLS.format(name=name) if tls else "") + route
         (directory / f"{name}.toml").write_text(text)
-    der = await Gateway.start("der", directory / "der.toml")
-    async with der.process:
-        cc = await Gateway.start("cc", directory / "cc.toml")
-        async with cc.process:
-            yield Pair(near, far, cc, der)
+    try:
+        der = await Gateway.start("der", directory / "der.toml")
+        async with der.process:
+            cc = await Gateway.start("cc", directory / "cc.toml")
+            async with cc.process:
+                yield Pair(near, far, cc, der, middle)
+    finally:
+        await middle.stop()
