@@ -23,7 +23,6 @@ from .secpdu import (
     encode_dh,
     is_appl_data,
     meaning,
-    read_asso_id,
     time_digits,
 )
 from .tlv import Components, Fault, Tlv, bad, boolean, integer, only, read, read_integer, tlv, walk
@@ -190,7 +189,7 @@ class Receiver:
         self.suite = suite
         self.window = window
         self.count = 0
-        self._asso_id = asso_id
+        self._asso_id = asso_id.encode()
         self._ik = ik
         self._ek = ek
         self._icv = meaning(suite.icv_algorithm) if suite.icv_algorithm else None
@@ -219,7 +218,7 @@ class Receiver:
         if not encrypted and not is_appl_data(body.tag) and body.whole != NULL:
             raise bad("applData")
         parts = Components(token.content)
-        asso_id = read_asso_id(parts.take(0x0C))
+        asso_id = parts.take(0x0C).content
         time = time_digits(parts.take(0x18).content.decode("latin-1"))
         seq = read_integer(parts.take(0x02), 0, 2**31 - 1)
         iv = parts.maybe(0x80)
@@ -229,6 +228,8 @@ class Receiver:
         req_rekey = boolean(item) if item else False
         item = parts.maybe(0x83)
         changed_key = boolean(item) if item else False
+        if any(item.whole[0] & 0xDF in (0x80, 0x81, 0x82, 0x83) for item in parts.left):
+            raise bad("known component in a wrong place or form")
         nonce, algo, icv = _authenticator(auth.content, auth.tag) if auth else (None, None, b"")
         if not encrypted and auth is None:
             raise bad("no auth")
