@@ -10,6 +10,7 @@ import contextlib
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,10 +30,10 @@ CLIENT = OsiName("1.1.1.999.1", 12)
 SERVER = OsiName("1.1.1.999.2", 12)
 
 CONFIG = """[identity]
-certificate = "{folder}/{name}.e2e.pem"
-key = "{folder}/{name}.e2e.key"
+certificate = "{folder}/pki/{name}.e2e.pem"
+key = "{folder}/pki/{name}.e2e.key"
 [trust]
-anchors = ["{folder}/root.pem"]
+anchors = ["{folder}/pki/root.pem"]
 {tls}
 [[route]]
 role = "{role}"
@@ -41,9 +42,9 @@ connect = "127.0.0.1:{connect}"
 {peer}
 """
 TLS = """[tls]
-certificate = "{folder}/{name}.tls.pem"
-key = "{folder}/{name}.tls.key"
-anchors = ["{folder}/root.pem"]
+certificate = "{folder}/pki/{name}.tls.pem"
+key = "{folder}/pki/{name}.tls.key"
+anchors = ["{folder}/pki/root.pem"]
 """
 
 
@@ -72,7 +73,7 @@ def run(report: harness.Report, full: bool) -> None:
     seconds = SLICE_FULL if full else SLICE
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastsec-bench-")))
-        authority = TrialAuthority.create(folder)
+        authority = TrialAuthority.create(folder / "pki", time.time_ns() // 1_000_000)
         for name, identity in (("cc", CLIENT), ("der", SERVER)):
             authority.issue_e2e(name, identity)
             authority.issue_tls(name, ["127.0.0.1", "localhost"])
