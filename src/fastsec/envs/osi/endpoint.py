@@ -459,6 +459,8 @@ class OsiEndpoint:
         return found
 
     def _on_fn(self, spdu: session.Spdu) -> list[Indication]:
+        if not self.params.security and spdu.user_data[:1] == b"\xa0":
+            return self._on_ab(spdu)  # a peer in the field puts its ARU with ABRT into FN instead of AB
         user_data = self._released(spdu, acse.TAG_RLRQ)
         collision = self.state is State.RELEASING
         if not collision:
