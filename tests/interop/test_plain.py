@@ -88,11 +88,8 @@ def test_fastsec_client_with_a_real_server(kind: str, conclude: bool, tmp_path: 
             with contextlib.suppress(Aborted):
                 await stream.release()
             error = await stream.wait_ended()
-            if conclude and kind == "hat-drivers":
-                # After a conclude its server sends an abort, in a FINISH SPDU.
-                assert isinstance(error, Aborted)
-            else:
-                assert error is None
+            # After a conclude the server of hat-drivers aborts, in a FINISH SPDU, unless our release was faster.
+            assert error is None or (conclude and kind == "hat-drivers" and isinstance(error, Aborted))
             await eventually_no_connection(server)
 
     asyncio.run(scenario())
