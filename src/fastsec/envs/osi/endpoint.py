@@ -184,10 +184,16 @@ class OsiEndpoint:
         self._send(session.encode_data(presentation.user_data(self._data_number(), pdu)))
 
     def release(self, user_data: bytes | None = None) -> None:
-        """Send FN with RLRQ; ``user_data`` is the ReleaseReq, None without security."""
-        self._need(State.OPEN)
+        """Send FN with RLRQ; ``user_data`` is the ReleaseReq, None without security.
+
+        The peer's RLRQ may have come while the ReleaseReq was being signed: that is a collision as any other.
+        """
+        self._need(State.OPEN, State.RELEASE_RECEIVED)
         self._send(session.encode_finish(self._release(acse.TAG_RLRQ, user_data)))
-        self.state = State.RELEASING
+        if self.state is State.OPEN:
+            self.state = State.RELEASING
+        else:
+            self.state = State.COLLISION if self.role == "initiator" else State.COLLISION_WAIT
 
     def release_response(self, user_data: bytes | None = None) -> None:
         """Answer ReleaseInd; ``user_data`` is the ReleaseRsp, None without security."""
