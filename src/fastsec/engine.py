@@ -26,7 +26,7 @@ from fastsec.events import DOMAIN_E2E, event
 from fastsec.faults import UNVERIFIED, Group, Verdict, verdict
 from fastsec.instant import Instant
 from fastsec.outputs import Disposition, Ended, Job, KeysChanged, Output, Raised, Run, Send
-from fastsec.secpdu.der import decode, is_osi_diagnostics, kind_of
+from fastsec.secpdu.der import decode, decode_client_number, is_osi_diagnostics, kind_of
 from fastsec.secpdu.fields import Carrier, SecPduKind
 from fastsec.secpdu.model import Control
 from fastsec.secpdu.timestamp import time_key
@@ -399,6 +399,8 @@ class Engine:
         try:
             decoded = decode(carrier, pdu)
         except DecodeError as fault:
+            if self.state is State.LISTENING:
+                self._n = decode_client_number(pdu)
             try:
                 kind = kind_of(carrier, pdu)
             except DecodeError:

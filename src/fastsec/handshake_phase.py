@@ -191,8 +191,8 @@ class HandshakePhase(DataPhase):
             self._outputs.append(Send(Carrier.ABORT, None))
             self._close(fault, now)
             return
-        self._n = decode_client_number(pdu)
         if not self._endpoint.enter_handshake():
+            self._n = decode_client_number(pdu)
             self._reject(
                 SecPduKind.APPLICATION_REJECT, None, None, LimitReached("OUR_HALF_OPEN_MAX"), now, transient=True
             )

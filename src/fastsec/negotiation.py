@@ -7,6 +7,7 @@ the order of those tables. The outcome is a ``Suite``, which also knows the size
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NoReturn
 
 from fastsec import profile
@@ -93,6 +94,7 @@ def icv_suite(encr: AlgorithmId | None, icv: AlgorithmId) -> Suite:
 # --- client: the offer ----------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=64)
 def make_offer(policy: Policy) -> AeaOffer | NonAeaOffer:
     """encr-mode of HandshakeReq: authenticated encryption where the policy has it, else a list of encryption
     algorithms (only if encryption is wanted) and a set of ICV algorithms."""

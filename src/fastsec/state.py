@@ -31,6 +31,8 @@ from types import MappingProxyType
 class State(Enum):
     """Where an association stands."""
 
+    __hash__ = object.__hash__  # members are unique; the table is looked up for every input
+
     READY = "client: not started"
     REQUESTING = "client: HandshakeReq is being signed"
     WAITING = "client: HandshakeReq sent, no answer yet"
@@ -50,6 +52,8 @@ class State(Enum):
 
 class Input(Enum):
     """What can happen to an association."""
+
+    __hash__ = object.__hash__
 
     # calls of the application
     START = "start()"
