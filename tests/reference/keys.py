@@ -6,10 +6,10 @@ import hashlib
 import hmac
 import secrets
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
-from cryptography.x509 import load_der_x509_certificate
+from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
 from .secpdu import ECDSA_SHA256, RSA_SHA256
 from .tlv import Fault, bad
@@ -73,7 +73,10 @@ def algorithm_of(key: Private) -> str:
 
 def verify(certificate: bytes, oid: str, data: bytes, signature: bytes) -> None:
     """Fault signature unless it is one over data with the key of the certificate."""
-    key = load_der_x509_certificate(certificate).public_key()
+    try:
+        key = load_der_x509_certificate(certificate).public_key()
+    except (ValueError, TypeError, InvalidVersion, UnsupportedAlgorithm):
+        raise Fault("certificate") from None
     try:
         if isinstance(key, rsa.RSAPublicKey) and oid == RSA_SHA256:
             key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
