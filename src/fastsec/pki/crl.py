@@ -35,6 +35,7 @@ class RevocationList:
     Attributes:
         issuer: DER Name.
         this_update_ms: when it was issued, ms since 1970 UTC.
+        number: cRLNumber, 0 without; it orders lists of the same second.
         next_update_ms: when the next one is due; None if it does not say.
         serials: content octets of the revoked serial numbers.
         authority_key_id: key identifier of the issuer's key, or None.
@@ -53,6 +54,7 @@ class RevocationList:
         "for_users",
         "issuer",
         "next_update_ms",
+        "number",
         "serials",
         "this_update_ms",
     )
@@ -62,6 +64,7 @@ class RevocationList:
         self.for_users = True
         self.for_authorities = True
         self.next_update_ms: int | None = None
+        self.number = 0
         try:
             check_der(der)
             self._parse(der)
@@ -121,6 +124,10 @@ class RevocationList:
             oid, critical, value = read_extension(extensions)
             if oid == oids.AUTHORITY_KEY_IDENTIFIER:
                 self.authority_key_id = authority_key_identifier(value)
+            elif oid == oids.CRL_NUMBER:
+                # Up to 20 octets (RFC 5280 5.2.3), more than an integer of the wire has elsewhere.
+                value.expect(0x02)
+                self.number = int.from_bytes(value.value(), "big", signed=True)
             elif oid == oids.ISSUING_DISTRIBUTION_POINT:
                 self._scope(value)
             elif oid == oids.DELTA_CRL_INDICATOR:

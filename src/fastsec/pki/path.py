@@ -74,7 +74,7 @@ class TrustStore:
                 raise ConfigError(f"a CRL is not usable: {error}") from error
             self._crls.setdefault(crl.issuer, []).append(crl)
         for lists in self._crls.values():
-            lists.sort(key=lambda crl: -crl.this_update_ms)
+            lists.sort(key=lambda crl: (crl.this_update_ms, crl.number), reverse=True)
         # Whether a CRL's signature verifies under an issuer's key: the same answer each time, so found once.
         self._genuine: dict[tuple[int, bytes], bool] = {}
 
