@@ -13,11 +13,16 @@ from libc.string cimport memcpy, memset
 from fastsec.errors import LocalError
 
 cdef extern from "openssl/params.h" nogil:
-    ctypedef struct OSSL_PARAM:
-        pass
     OSSL_PARAM OSSL_PARAM_construct_utf8_string(const char *key, char *buf, size_t size)
     OSSL_PARAM OSSL_PARAM_construct_octet_string(const char *key, void *buf, size_t size)
     OSSL_PARAM OSSL_PARAM_construct_end()
+
+cdef extern from "openssl/core_names.h" nogil:
+    const char *OSSL_CIPHER_PARAM_AEAD_TAG
+    const char *OSSL_KDF_PARAM_DIGEST
+    const char *OSSL_KDF_PARAM_KEY
+    const char *OSSL_KDF_PARAM_SALT
+    const char *OSSL_KDF_PARAM_INFO
 
 cdef extern from "openssl/kdf.h" nogil:
     ctypedef struct EVP_KDF:
@@ -30,9 +35,6 @@ cdef extern from "openssl/kdf.h" nogil:
     int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *key, size_t size, const OSSL_PARAM *params)
 
 cdef extern from "openssl/evp.h" nogil:
-    enum:
-        EVP_CTRL_AEAD_GET_TAG
-        EVP_CTRL_AEAD_SET_TAG
     EVP_MD *EVP_MD_fetch(void *library, const char *algorithm, const char *properties)
     EVP_CIPHER *EVP_CIPHER_fetch(void *library, const char *algorithm, const char *properties)
     EVP_MD_CTX *EVP_MD_CTX_new()
@@ -44,15 +46,9 @@ cdef extern from "openssl/evp.h" nogil:
     int EVP_Digest(const void *data, size_t count, unsigned char *out, unsigned int *size, const EVP_MD *md, void *e)
     EVP_CIPHER_CTX *EVP_CIPHER_CTX_new()
     void EVP_CIPHER_CTX_free(EVP_CIPHER_CTX *ctx)
-    int EVP_EncryptInit_ex2(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const unsigned char *key,
-                            const unsigned char *iv, const OSSL_PARAM *params)
-    int EVP_DecryptInit_ex2(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const unsigned char *key,
-                            const unsigned char *iv, const OSSL_PARAM *params)
     int EVP_CipherInit_ex2(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const unsigned char *key,
                            const unsigned char *iv, int enc, const OSSL_PARAM *params)
     int EVP_CipherUpdate(EVP_CIPHER_CTX *ctx, unsigned char *out, int *outl, const unsigned char *data, int size)
-    int EVP_CipherFinal_ex(EVP_CIPHER_CTX *ctx, unsigned char *out, int *outl)
-    int EVP_CIPHER_CTX_ctrl(EVP_CIPHER_CTX *ctx, int type, int arg, void *ptr)
     int EVP_CIPHER_CTX_set_padding(EVP_CIPHER_CTX *ctx, int padding)
 
 cdef enum:
@@ -187,14 +183,14 @@ def hkdf_sha256(Secret ikm not None, bytes salt not None, bytes info not None, P
     cdef Py_ssize_t n = 0
     ikm.check()
     okm = Secret.make(length)
-    params[0] = OSSL_PARAM_construct_utf8_string(b"digest", b"SHA256", 0)
-    params[1] = OSSL_PARAM_construct_octet_string(b"key", ikm.p, ikm.size)
+    params[0] = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, b"SHA256", 0)
+    params[1] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, ikm.p, ikm.size)
     n = 2
     if PyBytes_GET_SIZE(salt):
-        params[n] = OSSL_PARAM_construct_octet_string(b"salt", PyBytes_AS_STRING(salt), PyBytes_GET_SIZE(salt))
+        params[n] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, PyBytes_AS_STRING(salt), PyBytes_GET_SIZE(salt))
         n += 1
     if PyBytes_GET_SIZE(info):
-        params[n] = OSSL_PARAM_construct_octet_string(b"info", PyBytes_AS_STRING(info), PyBytes_GET_SIZE(info))
+        params[n] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, PyBytes_AS_STRING(info), PyBytes_GET_SIZE(info))
         n += 1
     params[n] = OSSL_PARAM_construct_end()
     ctx = EVP_KDF_CTX_new(HKDF)
@@ -289,39 +285,14 @@ cdef class GcmKey:
     def __dealloc__(self):
         EVP_CIPHER_CTX_free(self.ctx)  # cleanses the key schedule
 
-    cdef int start(self, const uint8_t *nonce) noexcept nogil:
-        """Begin a message under this 12-octet nonce. All functions: 1 = done, 0 = failed."""
-        if self.encrypting:
-            return EVP_EncryptInit_ex2(self.ctx, NULL, NULL, nonce, NULL) == 1
-        return EVP_DecryptInit_ex2(self.ctx, NULL, NULL, nonce, NULL) == 1
-
-    cdef int aad(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
-        cdef int count
-        return EVP_CipherUpdate(self.ctx, NULL, &count, data, <int>size) == 1
-
-    cdef int update(self, const uint8_t *data, Py_ssize_t size, uint8_t *out) noexcept nogil:
-        cdef int count
-        return EVP_CipherUpdate(self.ctx, out, &count, data, <int>size) == 1
-
-    cdef int seal_tag(self, uint8_t *tag, int size) noexcept nogil:
-        cdef int count
-        cdef uint8_t none[16]
-        return (EVP_CipherFinal_ex(self.ctx, none, &count) == 1
-                and EVP_CIPHER_CTX_ctrl(self.ctx, EVP_CTRL_AEAD_GET_TAG, size, tag) == 1)
-
-    cdef int check_tag(self, const uint8_t *tag, int size) noexcept nogil:
-        cdef int count
-        cdef uint8_t none[16]
-        return (EVP_CIPHER_CTX_ctrl(self.ctx, EVP_CTRL_AEAD_SET_TAG, size, <void *>tag) == 1
-                and EVP_CipherFinal_ex(self.ctx, none, &count) == 1)
-
 
 cdef GcmKey gcm_key(const uint8_t *key, Py_ssize_t size, bint encrypting):
     cdef GcmKey self
     if size != 16 and size != 32:
         raise LocalError("AES keys here have 16 or 32 octets")
     self = GcmKey.__new__(GcmKey)
-    self.encrypting = encrypting
+    self.tag[0] = OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, NULL, 0)
+    self.tag[1] = OSSL_PARAM_construct_end()
     if EVP_CipherInit_ex2(self.ctx, GCM128 if size == 16 else GCM256, key, NULL, encrypting, NULL) != 1:
         broken()
     return self

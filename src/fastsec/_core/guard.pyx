@@ -24,6 +24,8 @@ from fastsec._core.crypto cimport (
     Secret,
     cbc_key,
     gcm_key,
+    gcm_open,
+    gcm_seal,
     hmac_key,
     random_into,
 )
@@ -758,8 +760,7 @@ cdef class SealGuard:
             out += PyBytes_GET_SIZE(self.plan_extra)
         if self.mode == M_AE:
             out = put_header(out, 0x04, self.plan_data)
-            done = (self.gcm.start(nonce) and self.gcm.aad(token, self.plan_token)
-                    and self.gcm.update(appl, size, out) and self.gcm.seal_tag(out + size, self.params.icv_len))
+            done = gcm_seal(self.gcm, nonce, token, self.plan_token, appl, size, out, out + size, self.params.icv_len)
         else:
             if self.mode >= M_CBC_HMAC:
                 out = put_header(out, 0x04, self.plan_data)
@@ -793,8 +794,8 @@ cdef class SealGuard:
         memcpy(out, self.auth, self.auth_size)
         if self.params.gmac:
             memcpy(out + self.nonce_at, nonce, NONCE)
-            done = (self.gcm.start(nonce) and self.gcm.aad(tbp, self.plan_tbp)
-                    and self.gcm.seal_tag(out + self.auth_size, self.params.icv_len))
+            done = gcm_seal(self.gcm, nonce, tbp, self.plan_tbp, NULL, 0, NULL, out + self.auth_size,
+                            self.params.icv_len)
         else:
             done = self.hmac.compute(tbp, self.plan_tbp, out + self.auth_size)
         if not done:
@@ -984,9 +985,7 @@ cdef class OpenGuard:
         if x.icv_size != self.params.icv_len:
             return 0
         if self.params.gmac:
-            if not self.gcm.start(x.nonce) or not self.gcm.aad(x.tbp, x.tbp_size):
-                raise_library()
-            if self.gcm.check_tag(x.icv, <int>x.icv_size):
+            if gcm_open(self.gcm, x.nonce, x.tbp, x.tbp_size, NULL, 0, NULL, x.icv, x.icv_size):
                 return 1
             ERR_clear_error()
             return 0
@@ -1005,12 +1004,7 @@ cdef class OpenGuard:
             return None
         out = PyBytes_FromStringAndSize(NULL, size)
         p = <uint8_t *>PyBytes_AS_STRING(out)
-        if not self.gcm.start(x.iv) or not self.gcm.aad(x.token, x.token_size):
-            raise_library()
-        if size and not self.gcm.update(x.data, size, p):
-            OPENSSL_cleanse(p, size)
-            raise_library()
-        if not self.gcm.check_tag(x.data + size, self.params.icv_len):
+        if not gcm_open(self.gcm, x.iv, x.token, x.token_size, x.data, size, p, x.data + size, self.params.icv_len):
             OPENSSL_cleanse(p, size)
             ERR_clear_error()
             return None
@@ -1112,9 +1106,8 @@ cdef class OpenGuard:
                 return None
             out = PyBytes_FromStringAndSize(NULL, length)
             plain = <uint8_t *>PyBytes_AS_STRING(out)
-            if not (self.gcm.start(iv) and self.gcm.aad(p + token, token_stop - token)
-                    and self.gcm.update(p + pos, length, plain)
-                    and self.gcm.check_tag(p + pos + length, params.icv_len)
+            if not (gcm_open(self.gcm, iv, p + token, token_stop - token, p + pos, length, plain, p + pos + length,
+                             params.icv_len)
                     and is_appl_tag(plain[0]) and is_appl(plain, length)):
                 OPENSSL_cleanse(plain, length)
                 ERR_clear_error()
@@ -1129,8 +1122,8 @@ cdef class OpenGuard:
                 if (memcmp(auth, self.auth, self.nonce_at) != 0
                         or memcmp(auth + self.nonce_at + NONCE, self.auth + self.nonce_at + NONCE,
                                   self.auth_size - self.nonce_at - NONCE) != 0
-                        or not self.gcm.start(auth + self.nonce_at) or not self.gcm.aad(p + tbp, tbp_stop - tbp)
-                        or not self.gcm.check_tag(auth + self.auth_size, params.icv_len)):
+                        or not gcm_open(self.gcm, auth + self.nonce_at, p + tbp, tbp_stop - tbp, NULL, 0, NULL,
+                                        auth + self.auth_size, params.icv_len)):
                     ERR_clear_error()
                     return None
             else:
