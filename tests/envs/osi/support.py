@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastsec._core.osidata import OsiChannel
@@ -35,6 +35,13 @@ CONCLUDE = bytes.fromhex("8b00")
 def endpoint(role: str, params: OsiParams, max_tsdu: int = MAX_TSDU) -> OsiEndpoint:
     assert role in ("initiator", "responder")
     return OsiEndpoint(role, params, OsiChannel(max_tsdu))  # type: ignore[arg-type]
+
+
+def doctored(params: OsiParams, **encoded: object) -> OsiParams:
+    """A copy of ``params`` of which some parts that are encoded only once are something else."""
+    copy = replace(params)
+    vars(copy).update(encoded)
+    return copy
 
 
 def take(side: OsiEndpoint, octets: bytes) -> list[Indication]:

@@ -104,9 +104,9 @@ def check_aare(aare: acse.Aare, params: OsiParams, data_number: int | None) -> N
     Errors:
         Fault: with the event.
     """
-    if params.security and aare.context_name not in params.contexts_taken:
-        raise Fault("INV_APPL_CNTX_RE", f"application context {aare.context_name}")
     if params.security:
+        if aare.context_name not in params.contexts_taken:
+            raise Fault("INV_APPL_CNTX_RE", f"application context {aare.context_name}")
         if any(part is not None for part in aare.authentication):
             raise Fault("AUTH_MECH_NOT_USED_ABT", "ACSE authentication beside end-to-end security")
         if not isinstance(aare.responding.ap_title, str):
