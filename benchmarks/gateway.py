@@ -39,6 +39,7 @@ anchors = ["{folder}/pki/root.pem"]
 role = "{role}"
 listen = "127.0.0.1:{listen}"
 connect = "127.0.0.1:{connect}"
+accept_rate = 10000
 {peer}
 """
 TLS = """[tls]

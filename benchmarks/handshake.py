@@ -11,7 +11,6 @@ from collections.abc import Callable
 import harness
 import plain
 import tls
-
 from fastsec._core.osidata import OsiChannel
 from fastsec._core.pk import Ephemeral, PrivateKey
 from fastsec.association import (
