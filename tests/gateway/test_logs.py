@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsec import events, faults
+from fastsec.control import check_time
+from fastsec.errors import HandshakeError
 from fastsec.gateway import logs, words
 from fastsec.gateway.logs import JsonFormatter, Log, TextFormatter
 
@@ -43,28 +45,57 @@ def test_every_check_has_a_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("offset_ms", "text"),
+    ("params", "text"),
     [
-        (14 * 60_000 + 4_000, "the peer's clock is 14 min ahead of ours; at most 10 min are allowed"),
-        (-3 * 3_600_000, "the peer's clock is 3 h behind ours; at most 10 min are allowed"),
-        (90_000, "the peer's clock is 90 s ahead of ours; at most 10 min are allowed"),
-        (-400 * 86_400_000, "the peer's clock is 400 d behind ours; at most 10 min are allowed"),
+        (
+            {"check": "time", "reason": "the peer's clock is 14 min ahead"},
+            "the peer's clock is 14 min ahead of ours; at",
+        ),
+        (
+            {"check": "time", "reason": "the peer's clock is 300 min behind"},
+            "the peer's clock is 300 min behind ours; a",
+        ),
+        ({"check": "time", "reason": "time before our start"}, "this request is older than our start"),
+        ({"check": "path", "reason": "no trusted issuer"}, "the peer's certificate does not lead to an authority"),
+        ({"check": "address", "reason": "this peer is not let in"}, "this identity is not among the route's peers"),
+        ({"check": "unheard-of"}, "the peer's clock and ours are more than 10 min apart"),
+        ({}, "the peer's clock and ours are more than 10 min apart"),
     ],
 )
-def test_clock_in_words(offset_ms: int, text: str) -> None:
-    event = events.named("INV_TIME_ASS_REQ", peer="1.1.1.999.1:12", offset_ms=offset_ms)
-    assert words.describe(event) == text
+def test_parameters_say_more(params: dict[str, str], text: str) -> None:
+    assert words.describe(events.named("INV_TIME_ASS_REQ", **params)).startswith(text)
 
 
-def test_time_event_without_offset() -> None:
-    assert "check both clocks" in words.describe(events.named("INV_TIME_ASS_REQ"))
+def test_the_engines_clock_words_are_understood() -> None:
+    with pytest.raises(HandshakeError) as caught:
+        check_time("20260101120000.000Z", 1767268800_000 + 14 * 60_000 + 5, "x")
+    event = events.named("INV_TIME_ASS_REQ", check="time", reason=caught.value)
+    assert words.describe(event) == "the peer's clock is 14 min behind ours; at most 10 min are allowed"
+
+
+def test_a_message_out_of_time_within_an_association() -> None:
     assert "delayed" in words.describe(events.named("ENCR_DATA_INV_TIME_TRF"))
-    assert "check both clocks" in words.describe(events.named("INV_TIME_ASS_REQ", offset_ms="x"))
+    assert "delayed" in words.describe(events.named("ENCR_DATA_INV_TIME_TRF", check="time"))
+
+
+@pytest.mark.parametrize(
+    ("mnemonic", "diag", "text"),
+    [
+        ("INV_TIME_SEC_REJ_DIA", 10, "the peer says our clock is more than 10 min off"),
+        ("PROTOCOL_ERR_SEC_REJ_DIA", 9, "the peer does not trust the authority of our certificate"),
+        ("ALARM_RCV_ASS_SEC_REJ", "none", "the peer refused us without a reason"),
+        ("ALARM_DTSEC_ABT", "none", "the peer ended the association because a message of ours did not verify"),
+        ("PROT_ERR_DTSEC_ABT_DIA", 99, "the peer says a message of ours broke the rules"),
+    ],
+)
+def test_what_the_peer_told_us(mnemonic: str, diag: object, text: str) -> None:
+    assert words.describe(events.named(mnemonic, diag=diag)).startswith(text)
 
 
 def test_environment_and_other_events_keep_their_text() -> None:
     event = events.named("OSI_INV_PCI")
     assert words.describe(event).startswith(event.text)
+    assert "plain MMS peer" in words.describe(events.named("INV_APPL_CNTX_RQ"))
     other = events.named("XMPP_IQ_MISSING")
     assert words.describe(other) == other.text
 

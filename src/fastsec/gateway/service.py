@@ -116,15 +116,15 @@ class Gateway:
     async def stop(self, within: float) -> None:
         """Drain: take nothing new, release what is open, end what is left after ``within`` seconds."""
         count = sum(runner.associations for runner in self.runners)
-        self.log.info(f"going down: releasing {count} associations, for at most {within:g} s")
+        self.log.info(f"going down: associations to release: {count}, for at most {within:g} s")
         self._notifier.stopping("draining")
         try:
             async with asyncio.timeout(within):
                 await asyncio.gather(*(runner.stop() for runner in self.runners))
                 await asyncio.gather(*(runner.quiet() for runner in self.runners))
         except TimeoutError:
-            left = sum(runner.associations for runner in self.runners)
-            self.log.warning(f"{left} associations did not release in time; ending them")
+            left = sum(len(runner.bridges) for runner in self.runners)
+            self.log.warning(f"associations not released in time: {left}; ending them")
         await self.end()
 
     async def end(self) -> None:

@@ -88,7 +88,24 @@ _TOLD_TRANSFER: Final = {
     8: "the peer did not expect our new key",
     9: "the peer did not expect our change of keys",
 }
-_ENVIRONMENT: Final = "the peer, or something on the way, breaks the rules of the OSI protocols below the association"
+_LAYERS: Final = "the peer, or something on the way, breaks the rules of the OSI protocols below the association"
+_CONTEXT: Final = "the peer does not speak secured MMS (application context): is a plain MMS peer connected here?"
+_NAMED: Final = "the peer does not name itself by AP-title and AE-qualifier as it should"
+_CALLED: Final = "the request is for another identity than ours; compare the caller's peer with our certificate"
+_MECHANISM: Final = "the peer sends an ACSE mechanism (a password), which cannot go with end-to-end security"
+_ENVIRONMENT: Final = {
+    5: _CONTEXT, 6: _CONTEXT, 7: _NAMED, 8: _NAMED, 9: _NAMED, 10: _NAMED, 11: _CALLED, 12: _CALLED, 13: _CALLED,
+    14: _CALLED, 15: _MECHANISM, 16: _MECHANISM,
+}  # fmt: skip
+# Some reasons the checks themselves give say more than their check alone.
+_REASONS: Final = {
+    "this peer is not let in": "this identity is not among the route's peers; add it there if it is to be let in",
+    "our own certificate or identity came back": "a message with our own identity came back: reflected, or the peer "
+    "uses our certificate",
+    "time before our start": "this request is older than our start and may be a repetition from before; it is refused. "
+    "With a [gateway] state directory earlier requests are remembered instead",
+}
+_CLOCK: Final = "the peer's clock is "
 
 
 def _table() -> dict[str, str]:
@@ -112,25 +129,31 @@ _WORDS: Final = _table()
 def describe(event: SecurityEvent) -> str:
     """The event for an operator: its cause and, where there is one, what to look at.
 
-    A parameter ``offset_ms`` (the peer's time minus ours) of a time event becomes "the peer's clock is 14 min ahead
-    of ours". An event without a sentence here has the catalogue's text.
+    The parameters ``check``, ``reason`` and ``diag`` of an event say more than its number; they are used if present.
+    An event without a sentence here has the catalogue's text.
     """
     params = dict(event.params)
-    offset = params.get("offset_ms", "")
-    if offset.lstrip("-").isdigit() and abs(int(offset)) >= 1000:
-        return clock(int(offset))
-    sentence = _WORDS.get(event.id)
-    if sentence is None:
-        if event.id.startswith(f"{DOMAIN_E2E}:15."):
-            return f"{event.text}: {_ENVIRONMENT}"
+    reason, check = params.get("reason", ""), params.get("check", "")
+    domain, _, place = event.id.partition(":")
+    group, _, number = place.partition(".")
+    if domain != DOMAIN_E2E:
         return event.text
-    return sentence
-
-
-def clock(offset_ms: int) -> str:
-    """How far the peer's clock is from ours, e.g. "the peer's clock is 14 min ahead of ours"."""
-    side = "ahead of" if offset_ms > 0 else "behind"
-    return f"the peer's clock is {about(abs(offset_ms) / 1000)} {side} ours; at most 10 min are allowed"
+    if reason.startswith(_CLOCK):
+        side = "ahead of ours" if reason.endswith("ahead") else "behind ours"
+        return f"{reason.rpartition(' ')[0]} {side}; at most 10 min are allowed"
+    if reason in _REASONS:
+        return _REASONS[reason]
+    if "diag" in params:
+        told = _TOLD_TRANSFER if group == str(int(faults.Group.DT_SEC_ABORT)) else _TOLD_HANDSHAKE
+        diag = int(params["diag"]) if params["diag"].isdigit() else None
+        if diag in told:
+            return told[diag]
+    if check in _SEEN:
+        transfer = group in (str(int(faults.Group.CLEAR_TRANSFER)), str(int(faults.Group.ENCR_TRANSFER)))
+        return (_IN_TRANSFER.get(check) if transfer else None) or _SEEN[check]
+    if group == "15":
+        return _ENVIRONMENT.get(int(number), f"{event.text}: {_LAYERS}")
+    return _WORDS.get(event.id, event.text)
 
 
 def about(seconds: float) -> str:
