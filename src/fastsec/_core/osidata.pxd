@@ -2,7 +2,8 @@
 cimport cython
 from libc.stdint cimport int64_t, uint8_t
 
-from fastsec._core.guard cimport OpenGuard, SealGuard
+from fastsec._core.opening cimport OpenGuard
+from fastsec._core.sealing cimport SealGuard
 
 cdef enum:
     CONTEXT_ID_MAX = 32767

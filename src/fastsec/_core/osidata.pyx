@@ -17,7 +17,8 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove
 
 from fastsec._core.cursor cimport TLV_OK, Tlv, tlv_header
-from fastsec._core.guard cimport MESSAGES_MAX, OpenGuard, Opened, SealGuard, header_size, is_flagged, put_header, quick_length, sealable
+from fastsec._core.opening cimport Opened, OpenGuard
+from fastsec._core.sealing cimport MESSAGES_MAX, SealGuard, sealable
 from fastsec._core.tpkt cimport (
     CODE_DT,
     DT,
@@ -32,6 +33,7 @@ from fastsec._core.tpkt cimport (
     put_dt,
     put_frames,
 )
+from fastsec._core.transfer cimport header_size, is_flagged, put_header, quick_length
 
 from fastsec import limits
 from fastsec.errors import DecodeError, LimitReached, LocalError, PeerError, StateError
