@@ -31,6 +31,7 @@ class ReferencePeer:
         cert_path: own path as DER, issuer first.
         number: own association number as text.
         pp: protected protocol.
+        dh_secret, deterministic: fix the Diffie-Hellman value and the nonces of ECDSA, for test vectors.
 
     Attributes:
         peer: the decoded HandshakeReq or HandshakeAcc of the other side.
@@ -48,6 +49,7 @@ class ReferencePeer:
     number: str = field(default_factory=lambda: str(secrets.randbelow(1000)))
     pp: str = MMS_OSI
     dh_secret: int | None = None
+    deterministic: bool = False
 
     peer: SignedPdu | None = None
     asso_id: str = ""
@@ -259,7 +261,7 @@ class ReferencePeer:
 
     def _signed(self, name: str, pp: str | None, tbs: bytes) -> bytes:
         algo = algorithm(keys.algorithm_of(self.key))
-        return secpdu.assemble(name, pp, tbs, algo, keys.sign(self.key, tbs))
+        return secpdu.assemble(name, pp, tbs, algo, keys.sign(self.key, tbs, self.deterministic))
 
     def _check_signature(self, pdu: SignedPdu) -> None:
         sig_alg = meaning(pdu.token["sigAlg"])
