@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         StateError,
     )
     from fastsec.events import SecurityEvent
-    from fastsec.pki.credential import Credential, load_credential
+    from fastsec.pki.credential import Credential, load_credential, load_trust
     from fastsec.pki.identity import OsiName
     from fastsec.pki.path import TrustStore
 
@@ -60,6 +60,7 @@ __all__ = [
     "connect",
     "connect_handler",
     "load_credential",
+    "load_trust",
     "run",
     "serve",
     "streams",
@@ -86,7 +87,7 @@ _HOME: Final = {
         "StateError",
     ),
     "fastsec.events": ("SecurityEvent",),
-    "fastsec.pki.credential": ("Credential", "load_credential"),
+    "fastsec.pki.credential": ("Credential", "load_credential", "load_trust"),
     "fastsec.pki.identity": ("OsiName",),
     "fastsec.pki.path": ("TrustStore",),
 }

@@ -15,6 +15,7 @@ from fastsec._core.pk import PrivateKey
 from fastsec.errors import ConfigError, PeerError
 from fastsec.pki.certificate import Certificate
 from fastsec.pki.identity import OsiName
+from fastsec.pki.path import Binding, TrustStore
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*([A-Za-z0-9+/=\s]*?)-----END \1-----")
 _FILE_MAX = 1 << 20
@@ -131,6 +132,24 @@ def load_credential(
     path = [der for der in chain[1:] if not _self_issued(der)]
     signer = SoftwareSigner(PrivateKey.from_pem(read_file(key), password))
     return make_credential(chain[0], path, signer)
+
+
+def load_trust(
+    *anchors: str | os.PathLike[str], crls: Sequence[str | os.PathLike[str]] = (), binding: Binding = "either"
+) -> TrustStore:
+    """A trust store from files.
+
+    Arguments:
+        anchors: PEM files with any number of trust anchors, or DER files with one.
+        crls: likewise, with CRLs.
+        binding: see ``TrustStore``.
+    Raises: ConfigError for files that cannot be read or used.
+    """
+    return TrustStore(
+        [der for path in anchors for der in load_certificates(path)],
+        [der for path in crls for der in load_crls(path)],
+        binding,
+    )
 
 
 def load_certificates(path: str | os.PathLike[str]) -> tuple[bytes, ...]:
