@@ -436,6 +436,29 @@ def test_a_parsed_certificate_is_taken_only_for_its_octets() -> None:
     assert store().validate(LEAF, [], NOW, certificate=parsed).certificate is parsed
 
 
+def test_associations_of_one_peer_share_the_verdict() -> None:
+    trust = store(crls=[ROOT.crl()])
+    leaf = forge.leaf(INTERMEDIATE)
+    first = trust.validate(leaf, [INTERMEDIATE.certificate], NOW)
+    again = trust.validate(bytes(bytearray(leaf)), [INTERMEDIATE.certificate], NOW)
+    assert again is first
+    # What is different is told as it is: here the CRL has ended meanwhile.
+    stale = forge.leaf(ROOT, not_after_ms=NOW + 9 * DAY)
+    before = trust.validate(stale, [], NOW)
+    after = trust.validate(stale, [], NOW + 2 * DAY)
+    assert before.warnings == ()
+    assert len(after.warnings) == 1
+
+
+def test_a_shared_verdict_is_no_shortcut() -> None:
+    trust = store()
+    kept = trust.validate(LEAF, [], NOW)
+    forged = LEAF[:-1] + bytes([LEAF[-1] ^ 1])
+    refused("certificate-signature", trust, forged)
+    refused("certificate", trust, LEAF, now=NOW + 2 * DAY)
+    assert trust.validate(LEAF, [], NOW) is kept
+
+
 # --- anchors --------------------------------------------------------------------------------------------------------
 def test_unusable_anchors() -> None:
     for anchors in ([], [b""], [LEAF], [ROOT.certificate + b"\x00"]):

@@ -6,6 +6,7 @@ from fastsec._core.crypto import Secret
 class PublicKey:
     """A public key that verifies signatures; see pk.pyx."""
 
+    def __init__(self, /, *args: object, **kwargs: object) -> None: ...  # always a LocalError
     @property
     def kind(self) -> str: ...
     @property
@@ -15,13 +16,14 @@ class PublicKey:
     @staticmethod
     def from_spki(der: bytes, *, ca: bool = False) -> PublicKey: ...
     def verify(self, sig_alg_oid: str, data: bytes, signature: bytes) -> None: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, value: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 @final
 class PrivateKey:
     """A software private key that signs; see pk.pyx."""
 
+    def __init__(self, /, *args: object, **kwargs: object) -> None: ...  # always a LocalError
     @property
     def kind(self) -> str: ...
     @property
@@ -37,6 +39,7 @@ class PrivateKey:
 class Ephemeral:
     """A Diffie-Hellman key pair; see pk.pyx."""
 
+    def __init__(self, /, *args: object, **kwargs: object) -> None: ...  # always a LocalError
     @property
     def group(self) -> int: ...
     @property

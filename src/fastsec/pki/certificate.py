@@ -60,6 +60,8 @@ class Certificate:
         signature_algorithm: dotted; one of ``oids.SIGNATURES``.
         signature: the signature octets.
 
+    Two are equal if their octets are.
+
     Raises: HandshakeError, check ``certificate`` or ``path``.
     """
 
@@ -226,6 +228,12 @@ class Certificate:
     def has_usage(self, bit: int) -> bool:
         """Whether keyUsage has this bit (``oids.KU_*``)."""
         return self.key_usage is not None and bool(self.key_usage >> bit & 1)
+
+    def __eq__(self, other: object) -> bool:
+        return self.der == other.der if isinstance(other, Certificate) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.der)
 
     def __repr__(self) -> str:
         return f"<Certificate {self.subject_oid or name_text(self.subject)} serial {self.serial.hex()}>"
