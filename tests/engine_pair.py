@@ -7,7 +7,6 @@ Tests tamper with PDUs by setting ``on_wire``.
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -46,23 +45,33 @@ READ = bytes.fromhex("a003020101")
 ANSWER = bytes.fromhex("a103020101")
 
 
-@functools.cache
+_made: dict[tuple[Any, ...], Any] = {}
+
+
+def _once(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    if key not in _made:
+        _made[key] = make()
+    return _made[key]
+
+
 def authority(name: str = "one") -> TrialAuthority:
     """A trial authority, one per name and test run."""
-    return TrialAuthority.in_memory(UTC - 86_400_000)
+    return _once(("authority", name), lambda: TrialAuthority.in_memory(UTC - 86_400_000))
 
 
-@functools.cache
 def credential(name: OsiName, key: str = "p256", number: int = 0, by: str = "one") -> Credential:
-    """A credential of the trial authority; ``number`` tells several of one name apart."""
-    issued = authority(by).issue_e2e(f"c{number}", name, key=key)
-    return make_credential(issued.certificate, (), SoftwareSigner(PrivateKey.from_pem(issued.key_pem)))
+    """A credential of the trial authority, the same at every call; ``number`` tells several of one name apart."""
+
+    def make() -> Credential:
+        issued = authority(by).issue_e2e(f"c{number}", name, key=key)
+        return make_credential(issued.certificate, (), SoftwareSigner(PrivateKey.from_pem(issued.key_pem)))
+
+    return _once((name, key, number, by), make)
 
 
-@functools.cache
 def trust(by: str = "one") -> TrustStore:
     """Trusts the trial authority."""
-    return TrustStore((authority(by).root,), (authority(by).crl,))
+    return _once(("trust", by), lambda: TrustStore((authority(by).root,), (authority(by).crl,)))
 
 
 def config(name: OsiName, *, key: str = "p256", policy: Policy | None = None, **more: Any) -> Config:

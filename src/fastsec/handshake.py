@@ -70,11 +70,7 @@ def _sign_fitting(
     """As ``_sign``; where the environment has no room, certPath is left out first (62351-4 §9)."""
     tbs, pdu = _sign(config, kind, token, algorithm, appl_data)
     if len(pdu) > maximum and token.cert_path:
-        bare = ClearToken1(
-            token.sig_alg, token.pk_cert, (), token.version, token.asso_id, token.dh_key, token.hmac, token.time,
-            token.encr_mode, token.conf_params, token.att_cert,
-        )  # fmt: skip
-        tbs, pdu = _sign(config, kind, bare, algorithm, appl_data)
+        tbs, pdu = _sign(config, kind, token._replace(cert_path=()), algorithm, appl_data)
     return tbs, pdu
 
 
