@@ -75,7 +75,7 @@ OUR_TSEL_MAX: Final = 32
 OUR_SELECTOR_MAX: Final = 16
 OUR_CONTEXTS_MAX: Final = 16
 OUR_TSDU_MAX: Final = OUR_MMS_PDU_MAX + OUR_TRANSFER_OVERHEAD + 64
-OUR_BATCH_BLOCK: Final = 120 * 1024
+OUR_BATCH_BLOCK: Final = 64 * 1024  # larger ones make malloc give memory back and page-fault at every batch
 
 # asyncio adapter
 OUR_CONNECTIONS_MAX: Final = 20_000

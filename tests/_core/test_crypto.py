@@ -12,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsec._core import crypto
-from fastsec._core.crypto import Secret, equal, hkdf_sha256, hmac_sha256, random_bytes, sha256
-from fastsec.errors import LocalError
+from fastsec._core.crypto import (
+    Secret,
+    aes_cbc,
+    aes_gcm_open,
+    aes_gcm_seal,
+    equal,
+    hkdf_sha256,
+    hmac_sha256,
+    random_bytes,
+    sha256,
+)
+from fastsec.errors import IntegrityError, LocalError
 
 x = bytes.fromhex
 
@@ -91,6 +101,100 @@ def test_hkdf_rfc_5869(ikm: str, salt: str, info: str, okm: str) -> None:
 def test_hkdf_agrees_with_cryptography(ikm: bytes, salt: bytes, info: bytes, length: int) -> None:
     wanted = HKDF(hashes.SHA256(), length, salt, info).derive(ikm)
     assert hkdf_sha256(Secret.from_bytes(ikm), salt, info, length).reveal() == wanted
+
+
+# McGrew and Viega, "The Galois/Counter Mode of Operation", appendix B, cases with a 96-bit IV and keys we use.
+P4 = (
+    "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657"
+    "ba637b39"
+)
+A4 = "feedfacedeadbeeffeedfacedeadbeefabaddad2"
+GCM = [
+    ("00" * 16, "00" * 12, "", "", "", "58e2fccefa7e3061367f1d57a4e7455a"),
+    ("00" * 16, "00" * 12, "", "00" * 16, "0388dace60b6a392f328c2b971b2fe78", "ab6e47d42cec13bdf53a67b21257bddf"),
+    (
+        "feffe9928665731c6d6a8f9467308308",
+        "cafebabefacedbaddecaf888",
+        "",
+        P4 + "1aafd255",
+        "42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e21d514b25466931c7d8f6a5aac84aa051ba30b396a0aac97"
+        "3d58e091473f5985",
+        "4d5c2af327cd64a62cf35abd2ba6fab4",
+    ),
+    (
+        "feffe9928665731c6d6a8f9467308308",
+        "cafebabefacedbaddecaf888",
+        A4,
+        P4,
+        "42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e21d514b25466931c7d8f6a5aac84aa051ba30b396a0aac97"
+        "3d58e091",
+        "5bc94fbc3221a5db94fae95ae7121a47",
+    ),
+    ("00" * 32, "00" * 12, "", "", "", "530f8afbc74536b9a963b4f1c4cb738b"),
+    ("00" * 32, "00" * 12, "", "00" * 16, "cea7403d4d606b6e074ec5d3baf39d18", "d0d1c8a799996bf0265b98b5d48ab919"),
+    (
+        "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308",
+        "cafebabefacedbaddecaf888",
+        A4,
+        P4,
+        "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0a"
+        "bcc9f662",
+        "76fc6ece0f4e1768cddf8853bb2d551b",
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "nonce", "aad", "plain", "cipher", "tag"), GCM)
+def test_gcm_mcgrew(key: str, nonce: str, aad: str, plain: str, cipher: str, tag: str) -> None:
+    for size in (12, 13, 16):
+        sealed = x(cipher) + x(tag)[:size]
+        assert aes_gcm_seal(x(key), x(nonce), x(aad), x(plain), size) == sealed
+        assert aes_gcm_open(x(key), x(nonce), x(aad), sealed, size) == x(plain)
+        for at in range(len(sealed)):
+            broken = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+            with pytest.raises(IntegrityError):
+                aes_gcm_open(x(key), x(nonce), x(aad), broken, size)
+        with pytest.raises(IntegrityError):
+            aes_gcm_open(x(key), x(nonce), x(aad) + b"a", sealed, size)
+
+
+# NIST SP 800-38A, F.2.1 and F.2.5
+BLOCKS = (
+    "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411e5fbc1191a0a52ef"
+    "f69f2445df4f9b17ad2b417be66c3710"
+)
+CBC = [
+    (
+        "2b7e151628aed2a6abf7158809cf4f3c",
+        "7649abac8119b246cee98e9b12e9197d5086cb9b507219ee95db113a917678b273bed6b8e3c1743b7116e69e22229516"
+        "3ff1caa1681fac09120eca307586e1a7",
+    ),
+    (
+        "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+        "f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d39f23369a9d9bacfa530e26304231461"
+        "b2eb05e2c39be9fcda6c19078c6a9d1b",
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "cipher"), CBC)
+def test_cbc_nist(key: str, cipher: str) -> None:
+    iv = bytes(range(16))
+    assert aes_cbc(x(key), iv, x(BLOCKS), True).hex() == cipher
+    assert aes_cbc(x(key), iv, x(cipher), False).hex() == BLOCKS
+
+
+def test_cipher_arguments() -> None:
+    for key, nonce, size in ((24, 12, 16), (16, 11, 16), (16, 12, 11), (16, 12, 17)):
+        with pytest.raises(LocalError):
+            aes_gcm_seal(bytes(key), bytes(nonce), b"", b"", size)
+        with pytest.raises(LocalError):
+            aes_gcm_open(bytes(key), bytes(nonce), b"", bytes(16), size)
+    with pytest.raises(LocalError):
+        aes_gcm_open(bytes(16), bytes(12), b"", bytes(15))
+    for key, iv, size in ((24, 16, 16), (16, 12, 16), (16, 16, 15)):
+        with pytest.raises(LocalError):
+            aes_cbc(bytes(key), bytes(iv), bytes(size), True)
 
 
 # --- Secret ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from fastsec.errors import LocalError
+from fastsec.errors import IntegrityError, LocalError
 
 cdef extern from "openssl/params.h" nogil:
     OSSL_PARAM OSSL_PARAM_construct_utf8_string(const char *key, char *buf, size_t size)
@@ -201,6 +201,62 @@ def hkdf_sha256(Secret ikm not None, bytes salt not None, bytes info not None, P
     if done != 1:
         broken()
     return okm
+
+
+def aes_gcm_seal(bytes key not None, bytes nonce not None, bytes aad not None, bytes data not None,
+                 Py_ssize_t tag_size=16):
+    """AES-GCM (SP 800-38D) with the contexts that guards use; for single use, tests and comparison.
+
+    Arguments: key of 16 or 32 octets, nonce of 12; tag_size 12 to 16. Returns ciphertext and tag.
+    """
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef GcmKey keyed = gcm_key(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), True)
+    cdef bytes out
+    cdef uint8_t *p
+    if PyBytes_GET_SIZE(nonce) != 12 or not 12 <= tag_size <= 16:
+        raise LocalError("AES-GCM here has a nonce of 12 octets and a tag of 12 to 16")
+    out = PyBytes_FromStringAndSize(NULL, size + tag_size)
+    p = <uint8_t *>PyBytes_AS_STRING(out)
+    if not gcm_seal(keyed, <const uint8_t *>PyBytes_AS_STRING(nonce), <const uint8_t *>PyBytes_AS_STRING(aad),
+                    PyBytes_GET_SIZE(aad), <const uint8_t *>PyBytes_AS_STRING(data), size, p, p + size, tag_size):
+        broken()
+    return out
+
+
+def aes_gcm_open(bytes key not None, bytes nonce not None, bytes aad not None, bytes data not None,
+                 Py_ssize_t tag_size=16):
+    """The reverse of ``aes_gcm_seal``. IntegrityError (check ``icv``) if the tag is wrong; nothing of the plaintext
+    is left then."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data) - tag_size
+    cdef GcmKey keyed = gcm_key(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), False)
+    cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(data)
+    cdef bytes out
+    if PyBytes_GET_SIZE(nonce) != 12 or not 12 <= tag_size <= 16 or size < 0:
+        raise LocalError("AES-GCM here has a nonce of 12 octets and a tag of 12 to 16")
+    out = PyBytes_FromStringAndSize(NULL, size)
+    if not gcm_open(keyed, <const uint8_t *>PyBytes_AS_STRING(nonce), <const uint8_t *>PyBytes_AS_STRING(aad),
+                    PyBytes_GET_SIZE(aad), p, size, <uint8_t *>PyBytes_AS_STRING(out), p + size, tag_size):
+        OPENSSL_cleanse(PyBytes_AS_STRING(out), size)
+        ERR_clear_error()
+        raise IntegrityError("authenticated decryption failed", check="icv")
+    return out
+
+
+def aes_cbc(bytes key not None, bytes iv not None, bytes data not None, bint encrypting):
+    """AES-CBC (SP 800-38A) without padding, with the contexts that guards use; for tests and comparison.
+
+    Arguments: key of 16 or 32 octets, iv of 16, data of whole blocks. Returns as many octets.
+    """
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef CbcKey keyed = cbc_key(<const uint8_t *>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), encrypting)
+    cdef bytes out
+    if PyBytes_GET_SIZE(iv) != 16 or size & 15:
+        raise LocalError("AES-CBC has an IV of 16 octets and whole blocks")
+    out = PyBytes_FromStringAndSize(NULL, size)
+    if (not keyed.start(<const uint8_t *>PyBytes_AS_STRING(iv))
+            or not keyed.update(<const uint8_t *>PyBytes_AS_STRING(data), size, <uint8_t *>PyBytes_AS_STRING(out))):
+        broken()
+    return out
 
 
 def equal(bytes a not None, bytes b not None):
