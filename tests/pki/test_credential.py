@@ -20,6 +20,7 @@ from fastsec.pki.credential import (
     load_certificates,
     load_credential,
     load_crls,
+    load_trust,
     make_credential,
 )
 from fastsec.pki.path import TrustStore
@@ -148,6 +149,25 @@ def test_another_signer() -> None:
     assert credential.signer is signer
     with pytest.raises(LocalError):
         PrivateKey.from_pem(pem_of(key)).sign(profile.SHA256_RSA, b"data")
+
+
+def test_trust_from_files(tmp_path: Path, authority: TrialAuthority) -> None:
+    directory = folder(authority)
+    other = forge.root("other")
+    (tmp_path / "other.pem").write_bytes(forge_pem(other.certificate))
+    trust = load_trust(directory / "root.pem", tmp_path / "other.pem", crls=[directory / "root.crl.pem"])
+    assert {anchor.der for anchor in trust.anchors} == {authority.root, other.certificate}
+    leaf = load_certificates(directory / "ied1.e2e.pem")[0]
+    assert trust.validate(leaf, (), NOW).warnings == ()
+    assert len(trust.validate(forge.leaf(other), (), NOW).warnings) == 1
+    for anchors, crls in (
+        ((), ()),
+        ((directory / "ied1.e2e.pem",), ()),
+        ((directory / "root.crl.pem",), ()),
+        ((directory / "root.pem",), (directory / "root.pem",)),
+    ):
+        with pytest.raises(ConfigError):
+            load_trust(*anchors, crls=crls)
 
 
 def test_files(tmp_path: Path, authority: TrialAuthority) -> None:

@@ -436,27 +436,14 @@ def test_a_parsed_certificate_is_taken_only_for_its_octets() -> None:
     assert store().validate(LEAF, [], NOW, certificate=parsed).certificate is parsed
 
 
-def test_associations_of_one_peer_share_the_verdict() -> None:
+def test_nothing_is_remembered_of_a_validation() -> None:
     trust = store(crls=[ROOT.crl()])
-    leaf = forge.leaf(INTERMEDIATE)
-    first = trust.validate(leaf, [INTERMEDIATE.certificate], NOW)
-    again = trust.validate(bytes(bytearray(leaf)), [INTERMEDIATE.certificate], NOW)
-    assert again is first
-    # What is different is told as it is: here the CRL has ended meanwhile.
-    stale = forge.leaf(ROOT, not_after_ms=NOW + 9 * DAY)
-    before = trust.validate(stale, [], NOW)
-    after = trust.validate(stale, [], NOW + 2 * DAY)
-    assert before.warnings == ()
-    assert len(after.warnings) == 1
-
-
-def test_a_shared_verdict_is_no_shortcut() -> None:
-    trust = store()
-    kept = trust.validate(LEAF, [], NOW)
-    forged = LEAF[:-1] + bytes([LEAF[-1] ^ 1])
-    refused("certificate-signature", trust, forged)
-    refused("certificate", trust, LEAF, now=NOW + 2 * DAY)
-    assert trust.validate(LEAF, [], NOW) is kept
+    leaf = forge.leaf(ROOT, not_after_ms=NOW + 9 * DAY)
+    before = trust.validate(leaf, [], NOW)
+    assert trust.validate(leaf, [], NOW) == before
+    refused("certificate-signature", trust, leaf[:-1] + bytes([leaf[-1] ^ 1]))
+    assert len(trust.validate(leaf, [], NOW + 2 * DAY).warnings) == len(before.warnings) + 1 == 1
+    refused("certificate", trust, leaf, now=NOW + 9 * DAY + 1000)
 
 
 # --- anchors --------------------------------------------------------------------------------------------------------

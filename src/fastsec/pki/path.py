@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
-from weakref import WeakValueDictionary
 
 from fastsec import limits
 from fastsec.errors import ConfigError, HandshakeError, IntegrityError, PeerError
@@ -24,7 +23,7 @@ _BINDINGS: Final = ("subject", "registered-id", "either")
 _NO_ISSUER, _NAMESAKE, _ISSUER_FAULT, _FORGED = range(4)
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class VerifiedPeer:
     """Proof that a certificate was validated; only ``TrustStore`` makes one.
 
@@ -55,7 +54,7 @@ class TrustStore:
     Raises: ConfigError for something that cannot serve as an anchor or CRL.
     """
 
-    __slots__ = ("_anchors", "_binding", "_crls", "_genuine", "_verdicts")
+    __slots__ = ("_anchors", "_binding", "_crls", "_genuine")
 
     def __init__(self, anchors: Sequence[bytes], crls: Sequence[bytes] = (), binding: Binding = "either") -> None:
         if binding not in _BINDINGS:
@@ -78,9 +77,6 @@ class TrustStore:
             lists.sort(key=lambda crl: (crl.this_update_ms, crl.number), reverse=True)
         # Whether a CRL's signature verifies under an issuer's key: the same answer each time, so found once.
         self._genuine: dict[tuple[int, bytes], bool] = {}
-        # Verdicts in use, by leaf. Every validation is done in full; only, the associations of one peer then share
-        # one object instead of holding 2 KiB each.
-        self._verdicts: WeakValueDictionary[bytes, VerifiedPeer] = WeakValueDictionary()
 
     @property
     def anchors(self) -> tuple[Certificate, ...]:
@@ -129,12 +125,7 @@ class TrustStore:
             self._revocation(subject, issuer, utc_ms, warnings)
             subject = issuer
         not_after_ms = min(leaf.not_after_ms, min(issuer.not_after_ms for issuer in chain))
-        verdict = VerifiedPeer(leaf, self._names(leaf), not_after_ms, tuple(warnings), chain)
-        same = self._verdicts.get(leaf.der)
-        if same == verdict:
-            return same
-        self._verdicts[leaf.der] = verdict
-        return verdict
+        return VerifiedPeer(leaf, self._names(leaf), not_after_ms, tuple(warnings), chain)
 
     def _names(self, leaf: Certificate) -> frozenset[str]:
         subject = leaf.subject_oid
