@@ -402,7 +402,7 @@ class Engine:
             if self.state is State.LISTENING:
                 self._n = decode_client_number(pdu)
             try:
-                kind = kind_of(carrier, pdu)
+                kind = kind_of(carrier, pdu[:1] + b"\x00")  # its tag tells, whatever became of the rest
             except DecodeError:
                 kind = self._usual_kind(carrier)
             self._malformed(kind, fault, now)
