@@ -12,6 +12,9 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).parent))
 
 from tlsfiles import Authority
+from world import World
+
+from fastsec.aio.endpoints import forget_identities
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -39,3 +42,17 @@ def authority(tmp_path_factory) -> Authority:
     made.issue("server")
     made.issue("client")
     return made
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    """Two identities under one trial authority."""
+    return World()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_identities():
+    """No association numbers, limits or replay memory of an earlier test."""
+    forget_identities()
+    yield
+    forget_identities()

@@ -10,10 +10,12 @@ Secured, plain and bare associations run through the same class; only the engine
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -101,8 +103,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_can_write", "_channel", "_deliver", "_due", "_engine", "_fast_rx", "_fast_tx", "_handler", "_keep", "_keeper",
-        "_linger", "_news", "_osi", "_patient", "_pause", "_phase", "_reason", "_runtime", "_sink", "_slot", "_task",
-        "_telling", "_transport", "_tx", "client", "context", "own_initiate", "peer_initiate", "request",
+        "_linger", "_lost", "_news", "_osi", "_patient", "_pause", "_phase", "_reason", "_runtime", "_sink", "_slot",
+        "_task", "_telling", "_transport", "_tx", "client", "context", "own_initiate", "peer_initiate", "request",
     )  # fmt: skip
 
     def __init__(
@@ -141,8 +143,9 @@ class Connection(asyncio.Protocol):
         self._news: deque[Output] | None = None
         self._telling = False
         self._linger = False
+        self._lost = False
         self._reason: FastsecError | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[Any] | None = None
         self.client = client
         self.own_initiate = initiate
         self.peer_initiate = b""
@@ -272,7 +275,8 @@ class Connection(asyncio.Protocol):
             if self._phase <= TRANSPORT:
                 self._over(Aborted("local", None, "given up before there was an association"))
             else:
-                self._engine.abort(appl_data, now())
+                with contextlib.suppress(StateError):  # the last PDU is being signed already
+                    self._engine.abort(appl_data, now())
                 self._drain()
 
     def cut(self) -> None:
@@ -336,6 +340,11 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, or its TLS handshake failed."""
+        if self._transport is not None and not self._lost:
+            self._transport = _Gone(self._transport)
+        if self._phase < LINGER and self._engine.busy:
+            self._lost = True  # the PDU under examination may be the end that the peer wanted
+            return
         if self._phase < LINGER:
             if isinstance(exc, FastsecError):
                 self._reason = self._reason or exc
@@ -620,11 +629,15 @@ class Connection(asyncio.Protocol):
                 self._drain()
                 if self._pause & BUSY and not self._engine.busy:
                     self._let_go(BUSY)
+            if self._lost and not self._engine.busy:
+                self.connection_lost(None)
         except Exception as failure:
             self._runtime.loop.call_exception_handler(
                 {"message": "job of an association", "exception": failure, "protocol": self}
             )
             self._over(Aborted("local", None, "internal error"))
+            if self._lost:
+                self.connection_lost(None)
 
     # --- telling the handler ------------------------------------------------------------------------------------
 
@@ -659,20 +672,21 @@ class Connection(asyncio.Protocol):
         elif answer is _FAILED:
             return
         elif inspect.isawaitable(answer):
-            self._task = self._runtime.loop.create_task(self._wait(answer, then))
+            future = asyncio.ensure_future(answer, loop=self._runtime.loop)
+            if future is not answer:
+                self._task = future  # a coroutine, ours to cancel; a future may have others that wait for it
+            future.add_done_callback(partial(self._settled, then))
         else:
             then(answer)
 
-    async def _wait(self, answer: Awaitable[Any], then: Callable[[Any], None]) -> None:
-        try:
-            result = await answer
-        except Exception as error:
-            self._task = None
-            self._handler_failed(error)
-            return
+    def _settled(self, then: Callable[[Any], None], future: asyncio.Future[Any]) -> None:
         self._task = None
-        if self._phase < LINGER:
-            then(result)
+        if future.cancelled():
+            self.abort(reason="the application gave up")
+        elif (error := future.exception()) is not None:
+            self._handler_failed(error)
+        elif self._phase < LINGER:
+            then(future.result())
 
     def _connect_transport(self, initiate: bytes) -> None:
         if self._phase >= LINGER or self._osi is None:
@@ -756,7 +770,7 @@ class Connection(asyncio.Protocol):
         self._channel.disarm_rx()
         self.request = None
         task, self._task = self._task, None
-        if task is not None and task is not asyncio.current_task():
+        if task is not None and not task.done():
             task.cancel()
         transport = self._transport
         if transport is not None:
@@ -765,6 +779,8 @@ class Connection(asyncio.Protocol):
                 transport.resume_reading()
             if not self._linger:
                 transport.close()
+            elif not transport.is_closing():
+                transport.write_eof()  # the peer has all; it closes, and what it still sends is read and dropped
         self._set_due(limits.OUR_ABORT_LINGER)
         handler, self._handler = self._handler, _NOBODY
         self._deliver = _NOBODY.pdus_received
@@ -799,6 +815,36 @@ class Connection(asyncio.Protocol):
             raise StateError("the association is not open")
         self._engine.send(pdu, now())
         self._drain()
+
+
+class _Gone(asyncio.Transport):
+    """What is left of a transport when its connection is gone: writing has no effect, addresses are still known."""
+
+    __slots__ = ("_was",)
+
+    def __init__(self, was: asyncio.Transport) -> None:
+        self._was = was
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return True
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._was.get_extra_info(name, default)
 
 
 def _name_of(title: AeTitle) -> OsiName | None:

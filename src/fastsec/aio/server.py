@@ -142,15 +142,20 @@ class Server:
             if not await self._emptied(grace):
                 for connection in list(self._connections):
                     connection.abort(reason="the server shuts down")
-                await self._emptied(limits.OUR_ABORT_LINGER)
+                if not await self._emptied(limits.OUR_ABORT_LINGER):
+                    self._cut()
+                    await self._emptied(1)
         finally:
-            for connection in list(self._connections):
-                connection.cut()
+            self._cut()
             if self._listener is not None:
                 # Only now: from Python 3.12 on it waits for the connections too.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(1):
                         await self._listener.wait_closed()
+
+    def _cut(self) -> None:
+        for connection in list(self._connections):
+            connection.cut()
 
     async def _emptied(self, seconds: float) -> bool:
         if not self._connections:

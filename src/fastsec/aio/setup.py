@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from fastsec import limits
 from fastsec.aio.connection import Connection
 from fastsec.aio.plain import BareAssociation, PlainAssociation
 from fastsec.envs.osi import OsiAddress, OsiParams
@@ -54,7 +55,7 @@ class SecuredMaker:
         self, config: Config, *, client: bool, peer: OsiName | None, osi: OsiParams | None, initiate: bytes
     ) -> None:
         from fastsec.aio.endpoints import identity_of
-        from fastsec.association import Association, Role
+        from fastsec.association import Association, Environment, Role
 
         if client and peer is None:
             raise ConfigError("the association's client must name the peer it calls")
@@ -62,6 +63,9 @@ class SecuredMaker:
             raise ConfigError("peer is whom a client calls; a server lets in who stands in config.peers")
         self._association = Association
         self._role = Role.CLIENT if client else Role.SERVER
+        self._environment = Environment(
+            handshake_timeout_s=limits.OUR_AARQ_TO_AARE, release_timeout_s=limits.OUR_RELEASE
+        )
         self._client = client
         self._peer = peer
         self._initiate = initiate
@@ -73,7 +77,7 @@ class SecuredMaker:
 
     def __call__(self, runtime: Runtime, handler: AssociationHandler, keeper: Keeper | None) -> Connection:
         """A new connection."""
-        engine = self._association(self._role, self._endpoint, peer=self._peer)
+        engine = self._association(self._role, self._endpoint, peer=self._peer, environment=self._environment)
         return Connection(
             runtime,
             handler,

@@ -252,7 +252,7 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
     """
 
     __slots__ = (
-        "_address", "_below", "_config", "_error", "_held", "_incoming", "_outgoing", "_paused", "_runtime",
+        "_address", "_below", "_config", "_ended", "_error", "_held", "_incoming", "_outgoing", "_paused", "_runtime",
         "_server_side", "_ssl", "_state", "_told", "_upper", "resumed",
     )  # fmt: skip
 
@@ -263,6 +263,7 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
         self._address = address
         self._state = _NEW
         self._paused = False
+        self._ended = False  # close_notify came while the protocol above was paused
         self._told = False  # the protocol above has had connection_lost
         self._held = b""
         self._error: Exception | None = None
@@ -374,6 +375,9 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
     def _proceed(self) -> None:
         """Go on reading: what the BIO and ``_held`` still have, then the transport."""
         if self._state == _OPEN and not self._paused:
+            if self._ended:
+                self.close()
+                return
             held, self._held = self._held, b""
             self._take(held)
             if self._state == _OPEN and not self._paused:
@@ -412,7 +416,10 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
                 return
         except EOFError:
             self._hand_up(filled)
-            self.close()
+            if self._paused and self._state == _OPEN:
+                self._ended = True  # the protocol above hears of the end when it is ready for it
+            else:
+                self.close()
             return
         except ssl.SSLError as error:
             self._hand_up(filled)
@@ -464,19 +471,32 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
 
     def close(self) -> None:
         """Send close_notify and what is queued, then close."""
-        if self._state == _NEW:
-            self._state = _CLOSED
-            return
-        if self._state == _HANDSHAKE:
+        if self._state in (_NEW, _HANDSHAKE):
             self.abort()
-            return
+        else:
+            self._notify()
+            self._below.close()
+
+    def write_eof(self) -> None:
+        """Send close_notify and what is queued, and close this direction; what still comes is dropped."""
+        if self._state == _OPEN:
+            self._notify()
+            if not self._below.is_closing():
+                self._below.write_eof()
+            if self._paused:
+                self._below.resume_reading()
+
+    def _notify(self) -> None:
         if self._state == _OPEN:
             self._state = _CLOSED
             with contextlib.suppress(ssl.SSLError):  # want-read: the peer's close_notify is not waited for
                 self._ssl.unwrap()
             if self._outgoing.pending:
                 self._below.write(self._outgoing.read())
-        self._below.close()
+
+    def can_write_eof(self) -> bool:
+        """Yes."""
+        return True
 
     def abort(self) -> None:
         """Close at once; what is queued is lost."""

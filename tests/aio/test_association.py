@@ -1,0 +1,374 @@
+"""Associations over loopback with the real engine: both roles, both dial directions, with and without TLS."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from world import DER, INITIATE, KINDS, PDU, RESPONSE, Recorder, pair
+
+from fastsec.aio.connection import Connection
+from fastsec.aio.handler import Reject
+from fastsec.errors import Aborted, LocalError, Rejected, StateError
+
+BOTH = pytest.mark.parametrize("dials", ["client", "server"])
+EACH = pytest.mark.parametrize("kind", KINDS)
+
+
+def pdus(count: int) -> list[bytes]:
+    """Different PDUs of different sizes."""
+    return [b"\xa0\x82" + (number % 900 + 2).to_bytes(2, "big") + number.to_bytes(2, "big") + bytes(number % 900)
+            for number in range(count)]  # fmt: skip
+
+
+@BOTH
+@EACH
+def test_echo_and_release(run, world, authority, kind, dials) -> None:
+    async def main() -> None:
+        async with pair(world, authority, kind, dials, server=Recorder(echo=True)) as two:
+            await two.opened()
+            client, server = two.client, two.server
+            assert client.assoc.initiate_response == RESPONSE
+            assert server.assoc.initiate_request == INITIATE
+            assert client.assoc.client is True
+            assert server.assoc.client is False
+            if kind != "plain":
+                assert client.assoc.peer.names == {DER.oid}
+                assert client.assoc.confirmed is False
+            sent = pdus(2000)
+            for pdu in sent[:10]:
+                client.assoc.write(pdu)
+            client.assoc.write_many(sent[10:])
+            await client.until(lambda: len(client.pdus) == len(sent))
+            assert client.pdus == sent
+            assert server.pdus == sent
+            assert client.assoc.confirmed
+            assert server.assoc.confirmed
+            client.assoc.release()
+            await two.ended()
+            assert client.error is None
+            assert server.error is None
+            first = ["associated", "released", "ended"]
+            assert [call for call in client.calls if call in first] == first
+            if kind != "plain":
+                assert client.calls == ["associated", "confirmed", "released", "ended"]
+                assert server.calls == ["association_requested", "associated", "confirmed", "released", "ended"]
+
+    run(main())
+
+
+@EACH
+def test_the_server_may_release_too(run, world, authority, kind) -> None:
+    async def main() -> None:
+        async with pair(world, authority, kind) as two:
+            await two.opened()
+            two.server.assoc.write(PDU)
+            two.server.assoc.release()
+            with pytest.raises(StateError):
+                two.server.assoc.write(PDU)
+            await two.ended()
+            assert two.client.pdus == [PDU]
+            assert (two.client.error, two.server.error) == (None, None)
+
+    run(main())
+
+
+@EACH
+def test_crossing_releases(run, world, authority, kind) -> None:
+    async def main() -> None:
+        async with pair(world, authority, kind) as two:
+            await two.opened()
+            two.client.assoc.write(PDU)
+            two.client.assoc.release()
+            two.server.assoc.release()
+            await two.ended()
+            assert (two.client.error, two.server.error) == (None, None)
+            assert "released" in two.client.calls
+            assert "released" in two.server.calls
+
+    run(main())
+
+
+def test_a_release_waits_for_the_application(run, world, authority) -> None:
+    """What is still to be answered goes out before the release is."""
+
+    class Slow(Recorder):
+        def release_requested(self, assoc):
+            self.note("release_requested", assoc)
+
+            async def flush() -> None:
+                await gate.wait()
+                assoc.write(PDU)
+
+            return flush()
+
+    async def main() -> None:
+        nonlocal gate
+        gate = asyncio.Event()
+        async with pair(world, authority, server=Slow()) as two:
+            await two.opened()
+            two.client.assoc.release()
+            await two.server.wait("release_requested")
+            assert "released" not in two.client.calls
+            gate.set()
+            await two.ended()
+            assert two.client.pdus == [PDU]
+            assert two.client.error is None
+
+    gate = None
+    run(main())
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+@EACH
+def test_abort(run, world, authority, kind, who) -> None:
+    async def main() -> None:
+        async with pair(world, authority, kind) as two:
+            await two.opened()
+            mine, other = (two.client, two.server) if who == "client" else (two.server, two.client)
+            mine.assoc.abort(reason="enough")
+            mine.assoc.abort()
+            await two.ended()
+            assert isinstance(mine.error, Aborted)
+            assert (mine.error.side, mine.error.reason) == ("local", "enough")
+            assert isinstance(other.error, Aborted)
+            assert other.error.side == "peer"
+            mine.assoc.abort()
+            with pytest.raises(StateError):
+                mine.assoc.write(PDU)
+            with pytest.raises(StateError):
+                mine.assoc.release()
+            with pytest.raises(StateError):
+                mine.assoc.update_keys()
+
+    run(main())
+
+
+@EACH
+def test_the_connection_is_cut(run, world, authority, kind) -> None:
+    async def main() -> None:
+        async with pair(world, authority, kind) as two:
+            await two.opened()
+            two.client.assoc.cut()
+            await two.ended()
+            assert isinstance(two.server.error, Aborted)
+            assert two.server.error.side == "provider"
+            assert "cut" in str(two.client.error)
+
+    run(main())
+
+
+class Refusing(Recorder):
+    """Gives an answer of choice."""
+
+    def __init__(self, answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def association_requested(self, assoc, appl_data):
+        self.note("association_requested", assoc)
+        return self.answer() if callable(self.answer) else self.answer
+
+
+@pytest.mark.parametrize("transient", [False, True])
+@EACH
+def test_the_application_refuses(run, world, authority, kind, transient) -> None:
+    async def main() -> None:
+        refusal = Reject(b"\xaa\x03\x80\x01\x07", transient)
+        async with pair(world, authority, kind, server=Refusing(refusal)) as two:
+            with pytest.raises(Rejected) as caught:
+                await two.opened()
+            assert caught.value.appl_data == refusal.appl_data
+            assert caught.value.transient is transient
+            await two.server.wait("ended")
+            assert "associated" not in two.server.calls
+
+    run(main())
+
+
+def test_the_application_answers_later(run, world, authority) -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+
+        async def later() -> bytes:
+            await gate.wait()
+            return RESPONSE
+
+        async with pair(world, authority, server=Refusing(later)) as two:
+            await two.server.wait("association_requested")
+            assert "associated" not in two.client.calls
+            gate.set()
+            await two.opened()
+            assert two.client.assoc.initiate_response == RESPONSE
+
+    run(main())
+
+
+@EACH
+def test_the_client_leaves_while_the_application_thinks(run, world, authority, kind) -> None:
+    async def main() -> None:
+        begun, cancelled = asyncio.Event(), asyncio.Event()
+
+        async def forever() -> bytes:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+            return b""
+
+        async with pair(world, authority, kind, server=Refusing(forever)) as two:
+            await begun.wait()
+            [connection] = two.listener.connections
+            assert connection.request is not None
+            connection.cut()
+            await cancelled.wait()
+            await two.ended()
+            assert isinstance(two.client.error, Aborted)
+
+    run(main())
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+@pytest.mark.parametrize("kind", ["secured", "secured-tls"])
+def test_keys_are_updated_under_load(run, world, authority, kind, who) -> None:
+    async def main() -> None:
+        async with pair(world, authority, kind, server=Recorder(echo=True)) as two:
+            await two.opened()
+            client, server = two.client, two.server
+            keys = client.assoc._engine.rx, server.assoc._engine.rx
+            sent = pdus(3000)
+            client.assoc.write_many(sent[:1000])
+            (client if who == "client" else server).assoc.update_keys()
+            for position in range(1000, 3000, 10):
+                client.assoc.write_many(sent[position : position + 10])
+                await asyncio.sleep(0)
+            await client.until(lambda: len(client.pdus) == len(sent))
+            assert client.pdus == sent
+            await client.until(
+                lambda: client.assoc._engine.rx is not keys[0] and server.assoc._engine.rx is not keys[1]
+            )
+            client.assoc.write(PDU)
+            await client.until(lambda: len(client.pdus) == len(sent) + 1)
+            assert client.assoc._fast_tx
+            assert client.assoc._fast_rx
+            assert server.assoc._fast_tx
+            assert server.assoc._fast_rx
+
+    run(main())
+
+
+def test_plain_associations_have_no_keys(run, world, authority) -> None:
+    async def main() -> None:
+        async with pair(world, authority, "plain") as two:
+            await two.opened()
+            assert two.client.assoc.secured is False
+            assert two.client.assoc.peer is None
+            assert two.client.assoc.confirmed is True
+            with pytest.raises(StateError, match="has no keys"):
+                two.client.assoc.update_keys()
+
+    run(main())
+
+
+@EACH
+def test_octet_by_octet(run, world, authority, kind, monkeypatch) -> None:
+    whole = Connection.data_received
+
+    def split(self, data: bytes) -> None:
+        for octet in data:
+            whole(self, bytes([octet]))
+
+    monkeypatch.setattr(Connection, "data_received", split)
+
+    async def main() -> None:
+        async with pair(world, authority, kind, server=Recorder(echo=True)) as two:
+            await two.opened()
+            for pdu in pdus(5):
+                two.client.assoc.write(pdu)
+            await two.client.until(lambda: len(two.client.pdus) == 5)
+            assert two.client.pdus == pdus(5)
+            two.client.assoc.release()
+            await two.ended()
+            assert two.client.error is None
+
+    run(main())
+
+
+def test_what_is_not_one_pdu_is_refused_at_once(run, world, authority) -> None:
+    async def main() -> None:
+        async with pair(world, authority, server=Recorder(echo=True)) as two:
+            await two.opened()
+            for wrong in (b"", b"\x30\x00", b"\xa0\x05\x00", b"\xa0\x00\x00"):
+                with pytest.raises(LocalError):
+                    two.client.assoc.write(wrong)
+                with pytest.raises(LocalError):
+                    two.client.assoc.write_many([wrong])
+            two.client.assoc.write(PDU)
+            await two.client.until(lambda: two.client.pdus == [PDU])
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "callback",
+    ["association_requested", "associated", "pdus_received", "confirmed", "release_requested", "released", "ended"],
+)
+@pytest.mark.parametrize("kind", ["secured", "plain"])
+def test_a_callback_that_fails_ends_its_association_only(run, world, authority, kind, callback) -> None:
+    if kind == "plain" and callback == "confirmed":
+        pytest.skip("plain associations have no confirmation")
+
+    class Faulty(Recorder):
+        pass
+
+    def fail(self, *arguments):
+        self.note(callback, arguments[0])
+        raise ZeroDivisionError(callback)
+
+    setattr(Faulty, callback, fail)
+    complaints = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context["exception"]))
+        good = Recorder(echo=True)
+        async with pair(world, authority, kind, server=good) as other:
+            await other.opened()
+            async with pair(world, authority, kind, server=Faulty()) as two:
+                await two.client.until(lambda: {"associated", "ended"} & set(two.client.calls))
+                if two.client.calls != ["ended"] and two.client.error is None:
+                    two.client.assoc.write(PDU)
+                    if callback in ("release_requested", "released", "ended"):
+                        two.client.assoc.release()
+                await two.server.wait(callback)
+                await two.client.wait("ended")
+                if callback not in ("released", "ended"):
+                    assert two.client.error is not None
+            other.client.assoc.write(PDU)
+            await other.client.until(lambda: other.client.pdus == [PDU])
+
+    run(main())
+    assert complaints
+    assert all(isinstance(error, ZeroDivisionError) for error in complaints)
+
+
+def test_a_sink_that_fails_ends_nothing(run, world, authority) -> None:
+    import dataclasses
+
+    def sink(event) -> None:
+        raise ZeroDivisionError
+
+    complaints = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context["exception"]))
+        config = dataclasses.replace(world.der, sink=sink)
+        async with pair(world, authority, server_config=config) as two:
+            await two.opened()
+            two.client.assoc._transport.write(bytes.fromhex("0300000702f080"))  # an empty TSDU: a fault
+            await two.ended()
+            assert two.server.error is not None
+
+    run(main())
+    assert complaints
