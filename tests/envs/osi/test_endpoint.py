@@ -274,6 +274,15 @@ def test_wrong_selectors_are_refused_where_that_is_configured(changed: dict[str,
     assert pair.responder.closed
 
 
+def test_a_selector_that_is_not_configured_lets_all_in() -> None:
+    responder = OsiParams(security=False, local=replace(CALLED, ssel=None, psel=None), check_selectors=True)
+    initiator = replace(PLAIN_INITIATOR, remote=replace(CALLED, ssel=b"x", psel=b"y"))
+    pair = Pair.make(initiator, responder).associate()
+    assert pair.initiator.state is State.OPEN
+    assert b"\x34\x01x" in pair.log[3][1]  # the responding selectors are those called
+    assert b"\x83\x01y" in pair.log[3][1]
+
+
 @pytest.mark.parametrize(("changed", "diagnostic"), [({"ap_title": "1.1.1.999.2"}, 7), ({"ae_qualifier": 13}, 9)])
 def test_wrong_called_name_is_refused_where_that_is_configured(changed: dict[str, str], diagnostic: int) -> None:
     initiator = replace(PLAIN_INITIATOR, remote=replace(CALLED, **changed))  # type: ignore[arg-type]

@@ -71,7 +71,6 @@ def test_endpoint_survives_in_every_state(code: int, pdu: bytes) -> None:
         for side in sides:
             trial: OsiEndpoint = copy.copy(side)
             trial._out = []
-            trial._contexts = dict(side._contexts)
             found = trial.receive_tpdu(code, mutated)
             assert all(isinstance(each, INDICATIONS) for each in found)
             # Whatever it was: the state is one of the table, and an end is reported.

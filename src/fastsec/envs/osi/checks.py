@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import Final, NamedTuple
 
 from fastsec import profile
@@ -92,6 +93,24 @@ def check_aarq(aarq: acse.Aarq, params: OsiParams, data_number: int | None) -> O
         name = "e2eSecurityAS" if params.security else "MMS"
         return _user(OSI_ENV_PROT_ERR, acse.NO_REASON, f"no presentation context for {name}")
     return None
+
+
+def check_password(given: acse.Authentication, wanted: bytes) -> Objection | None:
+    """Judge what an AARQ authenticates itself with where the ACSE password ``wanted`` is asked for."""
+    if given.mechanism is None:
+        wrong = acse.AUTHENTICATION_REQUIRED if given.value is None else acse.MECHANISM_REQUIRED
+    elif given.mechanism != profile.OID_ACSE_PASSWORD:
+        wrong = acse.MECHANISM_NOT_RECOGNIZED
+    elif given.password is None or not hmac.compare_digest(given.password, wanted):
+        wrong = acse.AUTHENTICATION_FAILURE
+    else:
+        return None
+    return _user(ACSE_PROT_ERR, wrong, acse.diagnostic_text(acse.SOURCE_USER, wrong))
+
+
+def selector_refused(called: bytes | None, own: bytes | None, params: OsiParams) -> bool:
+    """Whether a called selector is refused: it is another than the one configured."""
+    return params.check_selectors and own is not None and called != own
 
 
 def check_aare(aare: acse.Aare, params: OsiParams, data_number: int | None) -> None:

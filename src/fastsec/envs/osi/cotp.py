@@ -18,6 +18,9 @@ CODE_DR: Final = 0x80
 CODE_ER: Final = 0x70
 CODE_DT: Final = 0xF0
 
+# Our own reference. It tells nothing apart: RFC 1006 gives each transport connection its own TCP connection.
+REFERENCE: Final = 1
+
 _TPDU_SIZE: Final = 0xC0
 _CALLING: Final = 0xC1
 _CALLED: Final = 0xC2

@@ -6,7 +6,7 @@ The adapter owns the channel's receiving side: it feeds octets to the channel an
 
 from __future__ import annotations
 
-import hmac
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar
 
 from fastsec import limits, profile
@@ -17,12 +17,13 @@ from fastsec.envs.osi.checks import (
     OSI_ENV_PROT_ERR,
     OSI_INV_PCI,
     Fault,
-    Objection,
     check_aare,
     check_aarq,
     check_outcome,
+    check_password,
     information,
     rejection_fault,
+    selector_refused,
 )
 from fastsec.envs.osi.indications import (
     AbortInd,
@@ -46,19 +47,22 @@ if TYPE_CHECKING:
     from fastsec.envs.osi.params import OsiParams
 
 _RESULTS: Final[tuple[Result, ...]] = ("accepted", "rejected-permanent", "rejected-transient")
-# References tell nothing apart here: RFC 1006 gives each transport connection its own TCP connection.
-_REFERENCE: Final = 1
 _TRANSPORT_STATES: Final = frozenset((State.START, State.WAIT_CC, State.WAIT_CR))
 
 _A = TypeVar("_A", acse.Aarq, acse.Aare, acse.Release, acse.Abort)
 
 
-def _connect_request(params: OsiParams) -> cotp.Connect:
-    size = params.tpdu_size
-    # A size above 8192 can be said only in F0; C0 stands beside it for peers that do not know F0 (X.224 13.3.4).
-    classic = 1 << (min(size, limits.OUR_TPDU_SIZE_CLASSIC).bit_length() - 1)
-    preferred = size // 128 * 128 if size > limits.OUR_TPDU_SIZE_CLASSIC else None
-    return cotp.Connect(cotp.CODE_CR, 0, _REFERENCE, params.local.tsel, params.remote.tsel, classic, preferred)
+@dataclass(slots=True)
+class _Answer:
+    """What a responder notes of a request until it has answered it: responding selectors, result list, application
+    context, session version, and whether a password was checked."""
+
+    ssel: bytes | None
+    psel: bytes | None
+    context_name: str
+    version: int
+    results: tuple[int, ...] = ()
+    authenticated: bool = False
 
 
 class OsiEndpoint:
@@ -72,10 +76,27 @@ class OsiEndpoint:
     Attributes:
         state: see ``fastsec.envs.osi.states``.
         tpdu_size: agreed TPDU size in octets, once the transport is connected.
+        mms_context_id, e2e_context_id: numbers of the presentation contexts agreed on, or None.
 
     After each call the adapter sends ``data_to_send()``; when ``closed`` it then closes the TCP connection.
     Calls that the state does not allow raise StateError; whatever the peer does comes out as an indication.
     """
+
+    # A server has many of these idle: what only the handshake needs hangs on params or _answer.
+    __slots__ = (
+        "_acse_context_id",
+        "_answer",
+        "_deferred",
+        "_out",
+        "_peer_reference",
+        "channel",
+        "e2e_context_id",
+        "mms_context_id",
+        "params",
+        "role",
+        "state",
+        "tpdu_size",
+    )
 
     def __init__(self, role: Literal["initiator", "responder"], params: OsiParams, channel: OsiChannel) -> None:
         if role not in ("initiator", "responder"):
@@ -89,15 +110,12 @@ class OsiEndpoint:
         self.channel = channel
         self.state = State.START if role == "initiator" else State.WAIT_CR
         self.tpdu_size = 0
-        self._contexts: dict[str, int] = {}
+        self.mms_context_id: int | None = None
+        self.e2e_context_id: int | None = None
+        self._acse_context_id: int | None = None
         self._out: list[bytes] = []
-        self._request = _connect_request(params)
         self._peer_reference = 0
-        self._results: tuple[int, ...] = ()
-        self._context_name = params.context_name
-        self._responding: tuple[bytes | None, bytes | None] = (params.local.ssel, params.local.psel)
-        self._session_version = session.VERSION_2
-        self._authenticated = False
+        self._answer: _Answer | None = None
         self._deferred: bytes | None = None
 
     # --- what the adapter asks --------------------------------------------------------------------------------------
@@ -110,17 +128,7 @@ class OsiEndpoint:
     @property
     def data_context_id(self) -> int | None:
         """The presentation context of the data phase: e2eSecurityAS with security, else MMS."""
-        return self._contexts.get(self.params.data_syntax)
-
-    @property
-    def mms_context_id(self) -> int | None:
-        """Number of the presentation context for MMS, None if there is none."""
-        return self._contexts.get(profile.OID_MMS_AS)
-
-    @property
-    def e2e_context_id(self) -> int | None:
-        """Number of the presentation context for e2eSecurityAS, None if there is none."""
-        return self._contexts.get(profile.OID_E2E_SECURITY_AS)
+        return self.e2e_context_id if self.params.security else self.mms_context_id
 
     def data_to_send(self) -> bytes:
         """Take the octets to send; b"" if there are none."""
@@ -135,7 +143,7 @@ class OsiEndpoint:
     def connect_transport(self) -> None:
         """Initiator: send CR."""
         self._need(State.START)
-        self._out.append(tpkt(cotp.encode_connect(self._request)))
+        self._out.append(tpkt(cotp.encode_connect(self.params.connect_request)))
         self.state = State.WAIT_CC
 
     def associate(self, user_data: bytes) -> None:
@@ -148,21 +156,23 @@ class OsiEndpoint:
         """
         self._need(State.TRANSPORT)
         request = checked_request(self.params, user_data)
-        self._contexts = {syntax: number for number, syntax in self.params.contexts_offered}
+        for number, syntax in self.params.contexts_offered:
+            self._agree(syntax, number)
         self._send(session.encode_connect(self.params.cn_header, request))
         self.state = State.WAIT_AC
 
     def accept(self, user_data: bytes) -> None:
         """Responder: answer AssociateInd with the HandshakeAcc (as ``A0`` CHOICE) or the MMS initiate-Response."""
         self._need(State.ASSOCIATING)
-        fields = self.params.aare_fields
-        if self._authenticated or self._context_name != self.params.context_name:
-            name, title = self._context_name, self.params.local.title
-            fields = acse.aare_fields(name, title, acse.OUTCOME_ACCEPTED, authenticated=self._authenticated)
+        answer, params = self._noted(), self.params
+        fields = params.aare_fields
+        if answer.authenticated or answer.context_name != params.context_name:
+            title, outcome = params.local.title, acse.OUTCOME_ACCEPTED
+            fields = acse.aare_fields(answer.context_name, title, outcome, authenticated=answer.authenticated)
         apdu = acse.encode_aare(fields, (self._data_number(), user_data))
-        ssel, psel = self._responding
-        ppdu = presentation.encode_accept(psel, self._results, self._contexts[profile.OID_ACSE_AS], apdu)
-        self._send(session.encode_accept(ssel, ppdu, self._session_version))
+        ppdu = presentation.encode_accept(answer.psel, answer.results, self._acse_number(), apdu)
+        self._send(session.encode_accept(answer.ssel, ppdu, answer.version))
+        self._answer = None
         self.state = State.OPEN
 
     def reject(self, user_data: bytes | None, *, permanent: bool = True, diagnostic: int = acse.NO_REASON) -> None:
@@ -176,6 +186,7 @@ class OsiEndpoint:
         self._need(State.ASSOCIATING)
         result = acse.REJECTED_PERMANENT if permanent else acse.REJECTED_TRANSIENT
         self._send(self._refusal((result, acse.SOURCE_USER, diagnostic), user_data))
+        self._answer = None
         self.state = State.CLOSED
 
     def data(self, pdu: bytes) -> None:
@@ -262,10 +273,9 @@ class OsiEndpoint:
     def _on_cr(self, request: cotp.Connect) -> list[Indication]:
         if not request.class_0:
             self._refuse_transport(request, cotp.DR_NEGOTIATION_FAILED, "transport class 0 not proposed")
-        local = self.params.local.tsel
-        if self.params.check_selectors and request.called != local:
+        if selector_refused(request.called, self.params.local.tsel, self.params):
             self._refuse_transport(request, cotp.DR_ADDRESS_UNKNOWN, "called T-selector is not ours")
-        confirm = cotp.answer(request, _REFERENCE, self.params.tpdu_size)
+        confirm = cotp.answer(request, cotp.REFERENCE, self.params.tpdu_size)
         self._peer_reference = request.src
         self._out.append(tpkt(cotp.encode_connect(confirm)))
         self._connected(confirm.preferred or confirm.size or limits.OUR_TPDU_SIZE_CLASSIC, explicit=True)
@@ -281,7 +291,7 @@ class OsiEndpoint:
             raise Fault(OSI_ENV_PROT_ERR, "CC selects another class than 0")
         self._peer_reference = confirm.src
         explicit = confirm.size is not None or confirm.preferred is not None
-        self._connected(cotp.agreed_size(self._request, confirm), explicit=explicit)
+        self._connected(cotp.agreed_size(self.params.connect_request, confirm), explicit=explicit)
         self.state = State.TRANSPORT
         return [TransportConnected()]
 
@@ -313,19 +323,23 @@ class OsiEndpoint:
         # From here on the peer's session machine waits for an answer, so a fault is answered by an abort.
         self.state = State.ASSOCIATING
         cp = presentation.decode_connect(spdu.user_data)
-        if spdu.called is not None:
-            self._responding = (spdu.called, self._responding[1])
-        if cp.called is not None:
-            self._responding = (self._responding[0], cp.called)
-        self._results = self._judge_contexts(cp.contexts)
+        local = self.params.local
+        version = session.VERSION_2 if spdu.version & session.VERSION_2 else session.VERSION_1
+        answer = self._answer = _Answer(
+            local.ssel if spdu.called is None else spdu.called,
+            local.psel if cp.called is None else cp.called,
+            self.params.context_name,
+            version,
+        )
+        answer.results = self._judge_contexts(cp.contexts)
         if not cp.version_1:
             self._refuse_presentation(presentation.CPR_VERSION, "presentation version 1 not proposed")
-        if self.params.check_selectors and cp.called != self.params.local.psel:
+        if selector_refused(cp.called, local.psel, self.params):
             self._refuse_presentation(presentation.CPR_ADDRESS_UNKNOWN, "called P-selector is not ours")
         aarq = self._apdu(cp.user_data, acse.Aarq)
         if aarq.context_name in self.params.contexts_taken:
-            self._context_name = aarq.context_name
-        self._authenticated = self._check_request(aarq)
+            answer.context_name = aarq.context_name
+        answer.authenticated = self._check_request(aarq)
         user_data = information(aarq.user_information, self.data_context_id, self.params.security)
         if user_data is None:
             raise Fault(ACSE_PROT_ERR, "AARQ without user-information")
@@ -340,15 +354,15 @@ class OsiEndpoint:
             self._refuse_session(session.RF_VERSION, "session version 2 not proposed")
         if spdu.requirements is not None and not spdu.requirements & session.DUPLEX:
             self._refuse_session(session.RF_RESTRICTION, "duplex functional unit not proposed")
-        if self.params.check_selectors and spdu.called != self.params.local.ssel:
+        if selector_refused(spdu.called, self.params.local.ssel, self.params):
             self._refuse_session(session.RF_SELECTOR_UNKNOWN, "called S-selector is not ours")
-        self._session_version = session.VERSION_2 if spdu.version & session.VERSION_2 else session.VERSION_1
 
     def _refuse_session(self, reason: int, text: str) -> NoReturn:
         raise Fault(OSI_ENV_PROT_ERR, text, self.channel.frame(session.encode_refuse(reason)))
 
     def _refuse_presentation(self, reason: int, text: str) -> NoReturn:
-        ppdu = presentation.encode_refuse(self._responding[1], self._results, provider_reason=reason)
+        answer = self._noted()
+        ppdu = presentation.encode_refuse(answer.psel, answer.results, provider_reason=reason)
         tsdu = session.encode_refuse(session.RF_CALLED_USER_DATA, ppdu)
         raise Fault(OSI_ENV_PROT_ERR, text, self.channel.frame(tsdu))
 
@@ -358,11 +372,10 @@ class OsiEndpoint:
         for context in proposed:
             if context.abstract_syntax in known and context.ber:
                 results.append(presentation.ACCEPTANCE)
-                # A syntax proposed twice is used under its first number.
-                self._contexts.setdefault(context.abstract_syntax, context.id)
+                self._agree(context.abstract_syntax, context.id)
             else:
                 results.append(presentation.PROVIDER_REJECTION)
-        if profile.OID_ACSE_AS not in self._contexts:
+        if self._acse_context_id is None:
             raise Fault(OSI_ENV_PROT_ERR, "ACSE context not proposed")
         return tuple(results)
 
@@ -370,7 +383,7 @@ class OsiEndpoint:
         """All checks of the AARQ but the user-information. Returns whether a password was asked for and is right."""
         objection = check_aarq(aarq, self.params, self.data_context_id)
         if objection is None and self.params.password is not None:
-            objection = self._check_password(aarq.authentication, self.params.password)
+            objection = check_password(aarq.authentication, self.params.password)
         if objection is None:
             return self.params.password is not None
         reply = None
@@ -379,24 +392,11 @@ class OsiEndpoint:
             reply = self.channel.frame(self._refusal(outcome, None))
         raise Fault(objection.mnemonic, objection.text, reply)
 
-    def _check_password(self, given: acse.Authentication, wanted: bytes) -> Objection | None:
-        if given.mechanism is None:
-            wrong = acse.AUTHENTICATION_REQUIRED if given.value is None else acse.MECHANISM_REQUIRED
-        elif given.mechanism != profile.OID_ACSE_PASSWORD:
-            wrong = acse.MECHANISM_NOT_RECOGNIZED
-        elif given.password is None or not hmac.compare_digest(given.password, wanted):
-            wrong = acse.AUTHENTICATION_FAILURE
-        else:
-            return None
-        text = acse.diagnostic_text(acse.SOURCE_USER, wrong)
-        return Objection(ACSE_PROT_ERR, acse.SOURCE_USER, wrong, text)
-
     def _refusal(self, outcome: tuple[int, int, int], user_data: bytes | None) -> bytes:
         carried = None if user_data is None else (self._data_number(), user_data)
-        apdu = acse.encode_aare(acse.aare_fields(self._context_name, self.params.local.title, outcome), carried)
-        ppdu = presentation.encode_refuse(
-            self._responding[1], self._results, (self._contexts[profile.OID_ACSE_AS], apdu)
-        )
+        answer = self._noted()
+        apdu = acse.encode_aare(acse.aare_fields(answer.context_name, self.params.local.title, outcome), carried)
+        ppdu = presentation.encode_refuse(answer.psel, answer.results, (self._acse_number(), apdu))
         return session.encode_refuse(session.RF_CALLED_USER_DATA, ppdu)
 
     # --- association, initiator -------------------------------------------------------------------------------------
@@ -449,9 +449,12 @@ class OsiEndpoint:
             raise Fault(OSI_ENV_PROT_ERR, "result list does not fit the contexts proposed")
         for (_, syntax), result in zip(offered, results, strict=True):
             if result != presentation.ACCEPTANCE:
-                del self._contexts[syntax]
                 if syntax == profile.OID_ACSE_AS:
                     raise Fault(OSI_ENV_PROT_ERR, "ACSE context not accepted")
+                if syntax == profile.OID_MMS_AS:
+                    self.mms_context_id = None
+                else:
+                    self.e2e_context_id = None
 
     # --- data, release, abort ---------------------------------------------------------------------------------------
 
@@ -522,7 +525,7 @@ class OsiEndpoint:
         if len(values) != 1:
             raise Fault(OSI_ENV_PROT_ERR, f"{len(values)} presentation data values where one ACSE APDU belongs")
         context, value = values[0]
-        if context != self._contexts.get(profile.OID_ACSE_AS):
+        if context != self._acse_context_id:
             raise Fault(OSI_INV_PCI, f"ACSE APDU in presentation context {context}")
         try:
             apdu = acse.decode(value)
@@ -531,6 +534,26 @@ class OsiEndpoint:
         if not isinstance(apdu, kind):
             raise Fault(ACSE_PROT_ERR, f"{type(apdu).__name__} where {kind.__name__} belongs")
         return apdu
+
+    def _agree(self, syntax: str, number: int) -> None:
+        """Note the number of a presentation context; a syntax proposed twice goes by its first number."""
+        if syntax == profile.OID_ACSE_AS:
+            if self._acse_context_id is None:
+                self._acse_context_id = number
+        elif syntax == profile.OID_MMS_AS:
+            if self.mms_context_id is None:
+                self.mms_context_id = number
+        elif self.e2e_context_id is None:
+            self.e2e_context_id = number
+
+    def _noted(self) -> _Answer:
+        if self._answer is None:
+            raise StateError("no request is being answered")
+        return self._answer
+
+    def _acse_number(self) -> int:
+        # Before the contexts are agreed on, number 1 is the one every stack gives to ACSE.
+        return profile.CONTEXT_ACSE if self._acse_context_id is None else self._acse_context_id
 
     def _data_number(self) -> int:
         number = self.data_context_id
@@ -542,14 +565,13 @@ class OsiEndpoint:
         if user_data is None and self.params.security:
             raise LocalError("with security a release carries a SecPDU")
         carried = None if user_data is None else (self._data_number(), user_data)
-        return presentation.user_data(self._contexts[profile.OID_ACSE_AS], acse.encode_release(tag, carried))
+        return presentation.user_data(self._acse_number(), acse.encode_release(tag, carried))
 
     def _abort(self, source: int, user_data: bytes | None) -> bytes:
         carried = None
         if user_data is not None and self.data_context_id is not None:
             carried = (self.data_context_id, user_data)
-        # Before the contexts are agreed on, number 1 is the one every stack gives to ACSE.
-        number = self._contexts.get(profile.OID_ACSE_AS, profile.CONTEXT_ACSE)
+        number = self._acse_number()
         return session.encode_abort(presentation.encode_abort(number, acse.encode_abort(source, carried)))
 
     def _fault(self, fault: Fault) -> list[Indication]:

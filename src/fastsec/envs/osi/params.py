@@ -7,7 +7,7 @@ from functools import cached_property
 
 from fastsec import limits, profile
 from fastsec._core.cursor import encode_oid
-from fastsec.envs.osi import acse, presentation, session
+from fastsec.envs.osi import acse, cotp, presentation, session
 from fastsec.envs.osi.names import AeTitle
 from fastsec.errors import ConfigError, LocalError
 
@@ -66,7 +66,7 @@ class OsiParams:
             it too, beside basic-AC and 1.0.9506.1.1.
         max_tpdu_size: largest TPDU to agree on, in octets, 128..65408. Above 8192 the preferred-size parameter of
             X.224 is used, which peers from before 1995 may not know.
-        check_selectors: a responder refuses other called selectors than its own.
+        check_selectors: a responder refuses other called selectors than its own; an own one of None lets all in.
         check_called: a responder refuses a called AP-title or AE-qualifier that is present and not its own; None:
             with security only.
     """
@@ -145,6 +145,16 @@ class OsiParams:
     def cp_header(self) -> bytes:
         """The CP before its user data."""
         return presentation.connect_header(self.local.psel, self.remote.psel, self.contexts_offered)
+
+    @cached_property
+    def connect_request(self) -> cotp.Connect:
+        """The CR."""
+        size = self.tpdu_size
+        # A size above 8192 can be said only in F0; C0 stands beside it for peers that do not know F0 (X.224 13.3.4).
+        classic = 1 << (min(size, limits.OUR_TPDU_SIZE_CLASSIC).bit_length() - 1)
+        preferred = size // 128 * 128 if size > limits.OUR_TPDU_SIZE_CLASSIC else None
+        calling, called = self.local.tsel, self.remote.tsel
+        return cotp.Connect(cotp.CODE_CR, 0, cotp.REFERENCE, calling, called, classic, preferred)
 
     @cached_property
     def cn_header(self) -> bytes:
