@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 STALL: Final = 60.0  # seconds in which a peer has to take at least something while we wait for it
 
-Opener = Callable[["Bridge", bytes], Awaitable[None]]
+Opener = Callable[["Bridge"], Awaitable[None]]
 
 PLAIN: Final = "plain"
 SECURED: Final = "secured"
@@ -128,6 +128,10 @@ class End(AssociationHandler):
         self._bridge = bridge
 
     # --- life ------------------------------------------------------------------------------------------------------
+    def initiate(self, assoc: Connection) -> bytes | Awaitable[bytes]:
+        """The side the gateway opens: the initiate-Request of the side that came in."""
+        return self.bridge.request
+
     def association_requested(self, assoc: Connection, appl_data: bytes) -> Reject | Awaitable[bytes | Reject]:
         """The side that comes in asks for an association: open the other."""
         self.connection = assoc
@@ -177,27 +181,23 @@ class End(AssociationHandler):
 class Bridge:
     """The two sides of one association.
 
+    Attributes:
+        request: the initiate-Request, while the other side is being opened.
+        concluded: a conclude-Response was relayed.
+
     Arguments:
         incoming: handler of the side that comes in.
-        open_other: given the bridge and the initiate-Request, opens the other side with a handler of
-            ``outgoing_end``; returns when its transport stands; raises OSError or FastsecError.
+        open_other: given the bridge, opens the other side with a handler of ``outgoing_end``; returns when its
+            transport stands; raises OSError or FastsecError.
         within: seconds for that and for the answer.
         log: with the route and a number.
         done: called once when both sides are over.
     """
 
     __slots__ = (
-        "_done",
-        "_first",
-        "_joined",
-        "_open_other",
-        "_releasing",
-        "_within",
-        "concluded",
-        "incoming",
-        "log",
-        "outgoing",
-    )
+        "_done", "_first", "_joined", "_open_other", "_releasing", "_within", "concluded", "incoming", "log",
+        "outgoing", "request",
+    )  # fmt: skip
 
     def __init__(
         self, incoming: End, open_other: Opener, within: float, log: Log, done: Callable[[Bridge], None]
@@ -206,6 +206,7 @@ class Bridge:
         incoming.belong(self)
         self._within = within
         self.outgoing: End | None = None
+        self.request = b""
         self.concluded = False
         self.log = log
         self._open_other = open_other
@@ -226,6 +227,7 @@ class Bridge:
     # --- opening ---------------------------------------------------------------------------------------------------
     async def open(self, end: End, initiate: bytes) -> bytes | Reject:
         """Open the other side; its answer is this side's."""
+        self.request = initiate
         source = end.connection.peer_address if end.connection is not None else ""
         if end.side == SECURED and end.connection is not None and end.connection.peer is not None:
             names = sorted(str(name) for name in end.connection.peer.names)
@@ -235,8 +237,9 @@ class Bridge:
             return Reject(mms.initiate_error("no MMS initiate-Request"))
         try:
             async with asyncio.timeout(self._within):
-                await self._open_other(self, initiate)
+                await self._open_other(self)
                 response = await self._answered()
+            self.request = b""
         except asyncio.CancelledError:
             # The side that came in has left meanwhile.
             self._abandon()

@@ -14,15 +14,12 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from fastsec.aio.client import connect_handler
 from fastsec.errors import Aborted, FastsecError
 from fastsec.gateway.bridge import SECURED, Bridge, End
 
 if TYPE_CHECKING:
     from fastsec.aio.connection import Connection
     from fastsec.aio.handler import Reject
-    from fastsec.aio.tls import TLSConfig
-    from fastsec.config import Config
     from fastsec.gateway.logs import Log
     from fastsec.gateway.model import Route
 
@@ -33,14 +30,6 @@ FULL_PAUSE: Final = 1.0
 KEEPALIVE_IDLE: Final = 45  # s; below the time after which firewalls usually forget a silent connection
 KEEPALIVE_STEP: Final = 15
 KEEPALIVE_COUNT: Final = 4
-
-
-async def open_far(route: Route, config: Config, tls: TLSConfig | None, bridge: Bridge, initiate: bytes) -> None:
-    """Dial the far gateway of ``route`` for ``bridge`` and ask it for an association."""
-    end = bridge.outgoing_end()
-    end.connection = await connect_handler(
-        end, f"osi://{route.far}", config, peer=route.peer, initiate=initiate, tls=tls
-    )
 
 
 def keep_alive(connection: Connection) -> None:
@@ -74,11 +63,11 @@ class WaitingEnd(End):
         self._waiting.add(self)
         return await self._wanted
 
-    def use(self, initiate: bytes) -> bool:
-        """Ask for an association with this request; False if the connection has gone meanwhile."""
+    def use(self) -> bool:
+        """Ask for an association with the bridge's request; False if the connection has gone meanwhile."""
         if self._wanted is None or self._wanted.done() or self.over:
             return False
-        self._wanted.set_result(initiate)
+        self._wanted.set_result(self.bridge.request)
         return True
 
     def ended(self, assoc: Connection, error: FastsecError | None) -> None:
@@ -121,7 +110,7 @@ class Waiting:
             if not self._ends:
                 self._log.warning("no connection of the far gateway is waiting any more")
 
-    async def open_far(self, bridge: Bridge, initiate: bytes) -> None:
+    async def open_far(self, bridge: Bridge) -> None:
         """Use a waiting connection for ``bridge``; wait for one to come if there is none.
 
         The newest is taken: it is the least likely to be dead. One that is lost before the association was asked for
@@ -133,7 +122,7 @@ class Waiting:
                 await self._arrival.wait()
             end = self._ends.pop()
             bridge.adopt(end)
-            if end.use(initiate):
+            if end.use():
                 return
         raise Aborted("provider", None, "the far gateway's connections are lost as soon as they are used")
 

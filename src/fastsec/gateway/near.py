@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastsec import profile
-from fastsec.aio.client import plain_connect_handler
 from fastsec.aio.handler import Reject
-from fastsec.aio.setup import PlainMaker
 from fastsec.envs.osi import OsiAddress, OsiParams
 from fastsec.gateway.bridge import PLAIN, End
 from fastsec.mms import pdu as mms
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 
     from fastsec.aio.connection import Connection
     from fastsec.gateway import model
-    from fastsec.gateway.bridge import Bridge
 
 
 def parameters(route: model.Route) -> OsiParams:
@@ -57,17 +54,6 @@ def _selector(own: bytes | None, usual: bytes | None) -> bytes | None:
     if own is None:
         return usual
     return own or None
-
-
-def maker(route: model.Route) -> PlainMaker:
-    """Makes the connections of plain clients."""
-    return PlainMaker(parameters(route), client=False, initiate=b"")
-
-
-async def open_near(route: model.Route, params: OsiParams, bridge: Bridge, initiate: bytes) -> None:
-    """Call the plain MMS server of ``route`` for ``bridge``."""
-    end = bridge.outgoing_end()
-    end.connection = await plain_connect_handler(end, f"osi://{route.near}", params, initiate=initiate)
 
 
 class Caller(End):

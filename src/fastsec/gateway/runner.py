@@ -7,10 +7,10 @@ import errno
 import itertools
 from typing import TYPE_CHECKING
 
-from fastsec.aio.client import connect_handler
+from fastsec.aio.client import dial
 from fastsec.aio.handler import AssociationHandler
 from fastsec.aio.runtime import runtime
-from fastsec.aio.setup import SecuredMaker
+from fastsec.aio.setup import PlainMaker, SecuredMaker
 from fastsec.errors import ConfigError
 from fastsec.gateway import far, near
 from fastsec.gateway.admission import Admission
@@ -63,7 +63,9 @@ class Runner:
         self.bridges: set[Bridge] = set()
         self._config = config
         self._tls = tls
-        self._near = near.parameters(route)
+        # What is the same for all associations is made once.
+        self._near = PlainMaker(near.parameters(route), client=route.role == "server", initiate=b"")
+        self._far = self._far_maker()
         self._listeners: list[Listener] = []
         self._far_listener: Listener | None = None
         self._waiting: far.Waiting | None = None
@@ -94,14 +96,14 @@ class Runner:
         """
         route = self.route
         if route.role == "client":
-            await self._listen(route.near, near.maker(route), None, self._plain_handler, route.allow)
+            await self._listen(route.near, self._near, None, self._plain_handler, route.allow)
         if route.dial == "in":
             if route.role == "client":
                 self._waiting = far.Waiting(self.log)
                 make: Callable[[], AssociationHandler] = self._waiting.handler
             else:
                 make = self._secured_handler
-            self._far_listener = await self._listen(route.far, self._far_maker(), self._tls, make, route.far_allow)
+            self._far_listener = await self._listen(route.far, self._far, self._tls, make, route.far_allow)
         elif route.role == "server":
             self._dialler = far.Dialler(self._dial, self._secured_bridge, self._full, route, self.log)
             self._dialler.start()
@@ -140,8 +142,9 @@ class Runner:
     def renew(self, config: Config, tls: TLSConfig | None) -> None:
         """Use other certificates, anchors and CRLs for associations from now on; open ones stay as they are."""
         self._config, self._tls = config, tls
+        self._far = self._far_maker()
         if self._far_listener is not None:
-            self._far_listener.replace(maker=self._far_maker(), tls=tls)
+            self._far_listener.replace(maker=self._far, tls=tls)
         if self._waiting is not None:
             self._waiting.close()
         if self._dialler is not None:
@@ -194,14 +197,16 @@ class Runner:
     def _full(self) -> bool:
         return len(self.bridges) >= self.route.max_associations + self.route.spare
 
-    async def _open_far(self, bridge: Bridge, initiate: bytes) -> None:
+    async def _open_far(self, bridge: Bridge) -> None:
         if self._waiting is not None:
-            await self._waiting.open_far(bridge, initiate)
+            await self._waiting.open_far(bridge)
         else:
-            await far.open_far(self.route, self._config, self._tls, bridge, initiate)
+            end = bridge.outgoing_end()
+            end.connection = await self._dial(end)
 
-    async def _open_near(self, bridge: Bridge, initiate: bytes) -> None:
-        await near.open_near(self.route, self._near, bridge, initiate)
+    async def _open_near(self, bridge: Bridge) -> None:
+        end = bridge.outgoing_end()
+        end.connection = await dial(f"osi://{self.route.near}", self._near, end, None)
 
     async def _dial(self, end: End) -> Connection:
-        return await connect_handler(end, f"osi://{self.route.far}", self._config, tls=self._tls, role="server")
+        return await dial(f"osi://{self.route.far}", self._far, end, self._tls)
