@@ -1,0 +1,19 @@
+from typing import final
+
+from fastsec._core.crypto import Secret
+
+@final
+class Ephemeral:
+    """A Diffie-Hellman key pair; see pk.pyx."""
+
+    def __init__(self, /, *args: object, **kwargs: object) -> None: ...  # always a LocalError
+    @property
+    def group(self) -> int: ...
+    @property
+    def public(self) -> bytes: ...
+    @staticmethod
+    def generate(group: int) -> Ephemeral: ...
+    def derive(self, peer_public: bytes) -> Secret: ...
+    def wipe(self) -> None: ...
+
+def check_public(group: int, value: bytes) -> None: ...

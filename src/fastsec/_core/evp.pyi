@@ -1,0 +1,1 @@
+# No Python names: C level for pk and dh.
