@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from fastsec._core.crypto cimport CbcKey, GcmKey, HmacKey
 from fastsec._core.moment cimport TIME_MAX, Moment
-from fastsec._core.params cimport AUTH_MAX, GuardParams, Window
+from fastsec._core.params cimport GuardParams, Window
 from fastsec._core.transfer cimport Parts
 
 
@@ -18,16 +18,13 @@ cdef class OpenGuard:
     cdef CbcKey cbc
     cdef bint alive
     cdef int mode
-    cdef uint8_t auth[AUTH_MAX]      # Authenticator up to the ICV
-    cdef Py_ssize_t auth_size
-    cdef Py_ssize_t nonce_at
     cdef Moment seen                 # of the PDU that check() accepted
     cdef int64_t seen_seq
     cdef uint8_t seen_text[TIME_MAX]
     cdef Py_ssize_t seen_text_size
 
     cdef object fast(self, const uint8_t *p, Py_ssize_t size, int64_t utc_ms)
-    cdef Opened check(self, const uint8_t *p, Py_ssize_t size, int64_t utc_ms)
+    cdef Opened check(self, const uint8_t *p, Py_ssize_t size, int64_t utc_ms, bint any_field)
     cdef int commit(self) except -1
     cdef int verify(self, Parts *x) except -1
     cdef int check_algorithm(self, Parts *x, str kind) except -1

@@ -31,7 +31,6 @@ from fastsec._core.params cimport (
     NONCE,
     GuardParams,
     Window,
-    build_auth,
     key_slice,
     raise_library,
     take_start,
@@ -97,7 +96,6 @@ cdef class OpenGuard:
             self.window = Window()
             take_start(start_time, &self.window.moment)
         self.count = 0
-        self.auth_size = build_auth(params, self.auth, &self.nonce_at)
         self.alive = True
 
     @property
@@ -124,12 +122,17 @@ cdef class OpenGuard:
             IntegrityError ``icv``; DecodeError ``protocol-error`` (what was decrypted is no applData);
             ReplayError ``time``, ``replay``, ``sequence``. LocalError after ``wipe``.
         """
-        cdef Opened opened = self.check(<const uint8_t *>PyBytes_AS_STRING(secpdu), PyBytes_GET_SIZE(secpdu), utc_ms)
+        cdef Opened opened = self.check(<const uint8_t *>PyBytes_AS_STRING(secpdu), PyBytes_GET_SIZE(secpdu), utc_ms,
+                                          True)
         self.commit()
         return opened
 
-    cdef Opened check(self, const uint8_t *p, Py_ssize_t size, int64_t utc_ms):
-        """All checks in their order (62351-4, section 6 Transfers of the notes in docs). Nothing is taken over yet."""
+    cdef Opened check(self, const uint8_t *p, Py_ssize_t size, int64_t utc_ms, bint any_field):
+        """All checks in the order of 62351-4 for transfers. Nothing is taken over yet.
+
+        Unless any_field is True the answer to a PDU with rekey, reqRekey or changedKey is None, before any check:
+        it may be under another key, and only the engine can tell.
+        """
         cdef Parts x
         cdef Opened opened
         cdef bytes appl
@@ -138,6 +141,8 @@ cdef class OpenGuard:
         if not self.alive:
             raise LocalError("this guard has been wiped")
         parse(p, size, &x)
+        if not any_field and (x.rekey is not NULL or x.req_rekey or x.changed_key):
+            return None
         kind = "EncrTransfer" if x.encrypted else "ClearTransfer"
         # kind
         if x.encrypted != self.params.encrypting:
@@ -313,7 +318,7 @@ cdef class OpenGuard:
         if self.mode == M_AE:
             if tbp_stop != size:
                 return None
-        elif tbp_stop != size - self.auth_size - params.icv_len:
+        elif tbp_stop != size - params.auth_size - params.icv_len:
             return None
         pos += 1
         length = quick_length(p, &pos)
@@ -367,17 +372,17 @@ cdef class OpenGuard:
             # The Authenticator up to the ICV must be as we would write it, but for the nonce.
             auth = p + tbp_stop
             if params.gmac:
-                if (memcmp(auth, self.auth, self.nonce_at) != 0
-                        or memcmp(auth + self.nonce_at + NONCE, self.auth + self.nonce_at + NONCE,
-                                  self.auth_size - self.nonce_at - NONCE) != 0
-                        or not gcm_open(self.gcm, auth + self.nonce_at, p + tbp, tbp_stop - tbp, NULL, 0, NULL,
-                                        auth + self.auth_size, params.icv_len)):
+                if (memcmp(auth, params.auth, params.nonce_at) != 0
+                        or memcmp(auth + params.nonce_at + NONCE, params.auth + params.nonce_at + NONCE,
+                                  params.auth_size - params.nonce_at - NONCE) != 0
+                        or not gcm_open(self.gcm, auth + params.nonce_at, p + tbp, tbp_stop - tbp, NULL, 0, NULL,
+                                        auth + params.auth_size, params.icv_len)):
                     ERR_clear_error()
                     return None
             else:
-                if (memcmp(auth, self.auth, self.auth_size) != 0
+                if (memcmp(auth, params.auth, params.auth_size) != 0
                         or not self.hmac.compute(p + tbp, tbp_stop - tbp, mac)
-                        or CRYPTO_memcmp(mac, auth + self.auth_size, HMAC_SIZE) != 0):
+                        or CRYPTO_memcmp(mac, auth + params.auth_size, HMAC_SIZE) != 0):
                     ERR_clear_error()
                     return None
             out = PyBytes_FromStringAndSize(<const char *>p + pos, length)

@@ -33,7 +33,7 @@ from fastsec._core.tpkt cimport (
     put_dt,
     put_frames,
 )
-from fastsec._core.transfer cimport header_size, is_flagged, put_header, quick_length
+from fastsec._core.transfer cimport header_size, put_header, quick_length
 
 from fastsec import limits
 from fastsec.errors import DecodeError, LimitReached, LocalError, PeerError, StateError
@@ -346,14 +346,11 @@ cdef class OsiChannel:
         if not self.rx.alive:
             return None
         try:
-            # A PDU with key-update fields may be under another key: only the engine can tell.
-            if is_flagged(p, size):
-                return None
-            opened = self.rx.check(p, size, utc_ms)
+            opened = self.rx.check(p, size, utc_ms, False)
         except PeerError as error:
             self.fault = error.with_traceback(None)
             return None
-        if opened.appl_data is None or opened.unknown:
+        if opened is None or opened.appl_data is None or opened.unknown:
             return None
         self.rx.commit()
         return opened.appl_data

@@ -17,7 +17,6 @@ cdef enum:
     BLOCK = 16
     HMAC_SIZE = 32
     TOKEN_MAX = 48
-    AUTH_MAX = 192
 
 
 @cython.final
@@ -34,6 +33,12 @@ cdef class GuardParams:
     cdef bytes icv_oid
     cdef uint8_t head[TOKEN_MAX] # assoID TLV, then tag and length of time
     cdef Py_ssize_t head_size
+    cdef bytes auth_head         # the Authenticator up to its ICV, nonce left open; empty for AE
+    cdef const uint8_t *auth     # its octets
+    cdef Py_ssize_t auth_size
+    cdef Py_ssize_t nonce_at
+
+    cdef int make_auth(self) except -1
 
 
 # (time, seq) and nonce of one sending direction; all guards of the direction share it.
@@ -55,5 +60,4 @@ cdef class Window:
 
 cdef int raise_library() except -1
 cdef const uint8_t *key_slice(Secret keys, tuple where, int size, str name) except NULL
-cdef Py_ssize_t build_auth(GuardParams params, uint8_t *auth, Py_ssize_t *nonce_at) except -1
 cdef int take_start(str start_time, Moment *moment) except -1

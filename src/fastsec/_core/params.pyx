@@ -3,7 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastsec._core.crypto cimport ERR_clear_error, Secret
 from fastsec._core.moment cimport TIME, Moment, read_time
@@ -19,6 +19,9 @@ MODE_GMAC = M_GMAC
 MODE_CBC_HMAC = M_CBC_HMAC
 MODE_CBC_GMAC = M_CBC_GMAC
 MODE_AE = M_AE
+
+cdef enum:
+    AUTH_MAX = 192             # OUR_ALGORITHM_ID_MAX, nonce and headers
 
 cdef bytes HMAC_OID = encode_oid(profile.HMAC_SHA256)
 
@@ -72,7 +75,8 @@ cdef class GuardParams:
         if mode == M_AE:
             if mac_key_size or icv_algorithm or not 12 <= icv_len <= 16:
                 raise LocalError("GuardParams: AE has no ICV key or algorithm, and an ICV of 12 to 16 octets")
-            self.icv_oid = b""
+            self.icv_oid = self.auth_head = b""
+            self.auth = <const uint8_t *>PyBytes_AS_STRING(self.auth_head)
             return
         if PyBytes_GET_SIZE(icv_algorithm) > limits.OUR_ALGORITHM_ID_MAX:
             raise LocalError("GuardParams: icv_algorithm is too long")
@@ -87,6 +91,25 @@ cdef class GuardParams:
                 raise LocalError("GuardParams: GMAC has a key of 16 or 32 and the algorithm's ICV of 12 to 16 octets")
         elif mac_key_size != HMAC_SIZE or icv_len != HMAC_SIZE or self.icv_oid != HMAC_OID or x.icv_params:
             raise LocalError("GuardParams: HMAC-SHA256 has key and ICV of 32 octets and no parameters")
+        self.make_auth()
+
+    cdef int make_auth(self) except -1:
+        """Prebuild the Authenticator up to its ICV, with the place of the nonce left open."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(self.icv_algorithm)
+        cdef uint8_t octets[AUTH_MAX]
+        cdef uint8_t *p = octets
+        memset(octets, 0, AUTH_MAX)
+        p = put_header(p, 0x30, (2 + NONCE if self.gmac else 0) + size + 2 + self.icv_len)
+        if self.gmac:
+            p = put_header(p, 0x80, NONCE)
+            self.nonce_at = p - octets
+            p += NONCE
+        memcpy(p, PyBytes_AS_STRING(self.icv_algorithm), size)
+        p = put_header(p + size, 0x04, self.icv_len)
+        self.auth_size = p - octets
+        self.auth_head = octets[:self.auth_size]
+        self.auth = <const uint8_t *>PyBytes_AS_STRING(self.auth_head)
+        return 0
 
 
 cdef const uint8_t *key_slice(Secret keys, tuple where, int size, str name) except NULL:
@@ -119,23 +142,6 @@ cdef class Window:
         self.moment.digits = self.moment.nanos = self.moment.ms = 0
         self.seq = -1
         self.text_size = 0
-
-
-cdef Py_ssize_t build_auth(GuardParams params, uint8_t *auth, Py_ssize_t *nonce_at) except -1:
-    """Prebuild the Authenticator up to its ICV, with the place of the nonce left open. Returns its size, 0 for AE."""
-    cdef bytes algorithm = params.icv_algorithm
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(algorithm)
-    cdef uint8_t *p = auth
-    nonce_at[0] = 0
-    if params.mode == M_AE:
-        return 0
-    p = put_header(p, 0x30, (2 + NONCE if params.gmac else 0) + size + 2 + params.icv_len)
-    if params.gmac:
-        p = put_header(p, 0x80, NONCE)
-        nonce_at[0] = p - auth
-        p += NONCE
-    memcpy(p, PyBytes_AS_STRING(algorithm), size)
-    return put_header(p + size, 0x04, params.icv_len) - auth
 
 
 cdef int take_start(str start_time, Moment *moment) except -1:

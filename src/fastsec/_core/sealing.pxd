@@ -3,7 +3,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from fastsec._core.crypto cimport CbcKey, GcmKey, HmacKey
-from fastsec._core.params cimport AUTH_MAX, TOKEN_MAX, GuardParams, Outgoing
+from fastsec._core.params cimport TOKEN_MAX, GuardParams, Outgoing
 
 cdef uint64_t MESSAGES_MAX
 
@@ -26,9 +26,6 @@ cdef class SealGuard:
     cdef Py_ssize_t token_size
     cdef int64_t stamped_ms
     cdef int64_t stamped_minute
-    cdef uint8_t auth[AUTH_MAX]      # Authenticator up to the ICV
-    cdef Py_ssize_t auth_size
-    cdef Py_ssize_t nonce_at
     # the planned PDU
     cdef int64_t plan_ms
     cdef int64_t plan_seq

@@ -16,7 +16,6 @@ from fastsec._core.params cimport (
     NONCE,
     GuardParams,
     Outgoing,
-    build_auth,
     key_slice,
     raise_library,
     take_start,
@@ -119,7 +118,6 @@ cdef class SealGuard:
         memcpy(self.token, params.head, params.head_size)
         self.token_size = params.head_size + TIME + 1
         self.token[self.token_size - 1] = 0x02
-        self.auth_size = build_auth(params, self.auth, &self.nonce_at)
         self.alive = True
 
     @property
@@ -201,7 +199,7 @@ cdef class SealGuard:
             self.plan_tbp += header_size(self.plan_data)
         self.plan_pdu = header_size(self.plan_tbp) + self.plan_tbp
         if self.mode != M_AE:
-            self.plan_pdu += self.auth_size + self.params.icv_len
+            self.plan_pdu += self.params.auth_size + self.params.icv_len
         return header_size(self.plan_pdu) + self.plan_pdu
 
     cdef bytes extra_fields(self):
@@ -311,14 +309,15 @@ cdef class SealGuard:
 
     cdef int write_auth(self, uint8_t *out, const uint8_t *tbp, uint8_t *nonce) except -1:
         """The Authenticator over the tbp that ends where it begins."""
+        cdef GuardParams params = self.params
         cdef bint done
-        memcpy(out, self.auth, self.auth_size)
+        memcpy(out, params.auth, params.auth_size)
         if self.params.gmac:
-            memcpy(out + self.nonce_at, nonce, NONCE)
-            done = gcm_seal(self.gcm, nonce, tbp, self.plan_tbp, NULL, 0, NULL, out + self.auth_size,
+            memcpy(out + params.nonce_at, nonce, NONCE)
+            done = gcm_seal(self.gcm, nonce, tbp, self.plan_tbp, NULL, 0, NULL, out + params.auth_size,
                             self.params.icv_len)
         else:
-            done = self.hmac.compute(tbp, self.plan_tbp, out + self.auth_size)
+            done = self.hmac.compute(tbp, self.plan_tbp, out + params.auth_size)
         if not done:
             raise_library()
         return 0

@@ -45,9 +45,6 @@ cdef int parse(const uint8_t *p, Py_ssize_t size, Parts *x) except -1
 # The OID of an AlgorithmIdentifier; its parameters go into x.
 cdef bytes read_algorithm(bytes algorithm, Parts *x)
 
-# Whether a transfer SecPDU carries rekey, reqRekey or changedKey. Unverified; DecodeError if malformed.
-cdef int is_flagged(const uint8_t *p, Py_ssize_t size) except -1
-
 
 cdef inline bint is_appl_tag(uint8_t octet) noexcept nogil:
     """CONTEXT class, or PRIVATE 0 (the rule that finds applData in a tbp)."""

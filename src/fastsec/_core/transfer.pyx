@@ -6,9 +6,10 @@ from libc.stdint cimport int64_t, uint8_t
 from fastsec._core.cursor cimport TLV_OK, Tlv, fail, fail_tlv, tlv_read
 from fastsec._core.moment cimport read_time
 
-from fastsec import profile
+from fastsec import limits, profile
 
 cdef int64_t DEFAULT_ICV_LEN = profile.ICV_LEN_DEFAULT
+cdef Py_ssize_t ALGORITHM_ID_MAX = limits.OUR_ALGORITHM_ID_MAX
 
 
 cdef int read_at(const uint8_t *p, Py_ssize_t pos, Py_ssize_t end, bint indefinite, Tlv *t, str step) except -1:
@@ -184,6 +185,8 @@ cdef int parse(const uint8_t *p, Py_ssize_t size, Parts *x) except -1:
         read_at(p, t.after, auth.stop, False, &t, "Transfer.auth")
     if t.tag != 0x30:
         fail("algorithm missing", "Transfer.auth.algorithm")
+    if t.after - t.first > ALGORITHM_ID_MAX:
+        fail("AlgorithmIdentifier too long", "Transfer.auth.algorithm")
     parse_algorithm(p, t.start, t.stop, x)
     want(p, t.after, auth.stop, 0x04, False, &t, "Transfer.auth.icv")
     x.icv = p + t.start
@@ -191,12 +194,6 @@ cdef int parse(const uint8_t *p, Py_ssize_t size, Parts *x) except -1:
     if t.after != auth.stop:
         fail("octets after icv", "Transfer.auth")
     return 0
-
-
-cdef int is_flagged(const uint8_t *p, Py_ssize_t size) except -1:
-    cdef Parts x
-    parse(p, size, &x)
-    return x.rekey is not NULL or x.req_rekey or x.changed_key
 
 
 def scan_transfer(bytes secpdu not None):
