@@ -74,6 +74,7 @@ OUR_TPDU_SIZE_CLASSIC: Final = 8192
 OUR_TSEL_MAX: Final = 32
 OUR_SELECTOR_MAX: Final = 16
 OUR_CONTEXTS_MAX: Final = 16
+OUR_SESSION_PARAMETERS_MAX: Final = 32
 OUR_TSDU_MAX: Final = OUR_MMS_PDU_MAX + OUR_TRANSFER_OVERHEAD + 64
 OUR_BATCH_BLOCK: Final = 64 * 1024  # larger ones make malloc give memory back and page-fault at every batch
 

@@ -178,6 +178,13 @@ def test_nesting_is_limited() -> None:
         acse.decode(tlv(0x60, BASIC + tlv(0xBE, tlv(0x28, b"\x02\x01\x05" + tlv(0xA0, indefinite)))))
 
 
+def test_integers_are_as_short_as_der_wants() -> None:
+    for value, octets in ((0, "00"), (127, "7f"), (128, "0080"), (-1, "ff"), (-128, "80"), (-129, "ff7f")):
+        fields = acse.aarq_fields("1.2", AeTitle(None, value), AeTitle(), None)
+        content = bytes.fromhex(octets)
+        assert fields.endswith(tlv(0xA3, tlv(0x02, content)))
+
+
 def test_diagnostics_in_words() -> None:
     assert acse.diagnostic_text(acse.SOURCE_USER, 13) == "authentication failure"
     assert acse.diagnostic_text(acse.SOURCE_PROVIDER, 2) == "no common ACSE version"

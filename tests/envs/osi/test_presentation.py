@@ -132,6 +132,8 @@ def test_selector_beyond_the_limit(tag: int) -> None:
         (cp(USER_DATA) + b"\0", "too many"),
         (cp(USER_DATA, USER_DATA), "twice"),
         (cp(tlv(0x60, b"\0")), "simply encoded"),
+        (cp(b"\x81\x00\x81\x00"), "twice"),
+        (cp(b"\x9b\x00" * 2), "twice"),
         (cp(tlv(0x61, b"")), "without a presentation data value"),
         (cp(tlv(0xA4, context(b"\x01", ACSE, BER) * 2)), "defined twice"),
         (cp(tlv(0xA4, context(b"\x00", ACSE, BER))), "not 1..127"),

@@ -6,7 +6,7 @@ import pytest
 
 from fastsec.envs.osi import session
 from fastsec.errors import DecodeError, LimitReached
-from fastsec.limits import OUR_SELECTOR_MAX, SPEC_CONNECT_USER_DATA_MAX
+from fastsec.limits import OUR_SELECTOR_MAX, OUR_SESSION_PARAMETERS_MAX, SPEC_CONNECT_USER_DATA_MAX
 
 USUAL = bytes.fromhex("0506130100160102 14020002")
 
@@ -136,6 +136,16 @@ def test_selector_up_to_the_limit(length: int) -> None:
 def test_malformed(octets: str, what: str) -> None:
     with pytest.raises(DecodeError, match=what):
         session.decode(bytes.fromhex(octets))
+
+
+def test_parameters_up_to_the_limit() -> None:
+    body = bytes.fromhex("9900") * OUR_SESSION_PARAMETERS_MAX
+    assert session.decode(bytes((0x0A, len(body))) + body) == session.Spdu(session.SI_DN)
+    with pytest.raises(DecodeError, match="parameters"):
+        session.decode(bytes((0x0A, len(body) + 2)) + body + b"\x99\x00")
+    assert session.decode(bytes((1, 0, 1, len(body))) + body + b"a") == session.Spdu(session.SI_GT_DT, b"a")
+    with pytest.raises(DecodeError, match="parameters"):
+        session.decode(bytes((1, 0, 1, len(body) + 2)) + body + b"\x99\x00a")
 
 
 def test_data_forms_that_the_channel_leaves_alone() -> None:

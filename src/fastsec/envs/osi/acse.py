@@ -352,7 +352,8 @@ def _information(context: int, value: bytes) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    return tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    bits = (value if value >= 0 else ~value).bit_length()
+    return tlv(0x02, value.to_bytes(bits // 8 + 1, "big", signed=True))
 
 
 def _title(address: AeTitle, tag: int) -> bytes:

@@ -162,29 +162,31 @@ def _decode_parameters(reader: Reader, step: str) -> Ppdu:
     reason: int | None = None
     version_1 = True
     connect = step == "CP"
-    while True:
-        tag = reader.peek()
-        if tag == -1:
-            break
+    seen = 0
+    while (tag := reader.peek()) != -1:
+        bit = 1 << (tag & 0x1F | (tag & 0xC0) >> 1)  # number and class
+        if seen & bit:
+            raise _fail(f"parameter {tag:02X} twice", step)
+        seen |= bit
         if tag == 0x80:
             version_1 = bool(reader.named_bits(0x80) & 1)
         elif tag == 0x81 and connect:
             calling = reader.octets(0x81, limits.OUR_SELECTOR_MAX)
         elif tag == (0x82 if connect else 0x83):
             called = reader.octets(tag, limits.OUR_SELECTOR_MAX)
-        elif tag == 0xA4 and connect and contexts is None:
+        elif tag == 0xA4 and connect:
             reader.next()
             contexts = _decode_contexts(reader, step)
-        elif tag == 0xA5 and not connect and results is None:
+        elif tag == 0xA5 and not connect:
             reader.next()
             results = _decode_results(reader, step)
         elif tag == 0x8A and step == "CPR":
             reason = reader.integer(0x8A)
-        elif tag == 0x61 and user_data is None:
+        elif tag == 0x61:
             reader.next()
             user_data = _decode_pdvs(reader.enter(indefinite=True), step)
-        elif tag in (0x60, 0x61):
-            raise _fail("user data simply encoded or twice", step)
+        elif tag == 0x60:
+            raise _fail("user data simply encoded", step)
         else:
             # Default context, requirements and later parameters: nothing that the kernel acts on.
             reader.next()

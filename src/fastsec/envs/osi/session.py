@@ -152,6 +152,8 @@ def _decode_data(tsdu: bytes, start: int, stop: int) -> Spdu:
     if stop >= len(tsdu) or tsdu[stop] != SI_GT_DT:
         raise _fail("GIVE TOKENS without DATA TRANSFER", SI_GT_DT)
     at, end = _length(tsdu, stop + 1, len(tsdu), SI_GT_DT)
+    if end - at > 2 * limits.OUR_SESSION_PARAMETERS_MAX:
+        raise _fail("too many parameters", SI_GT_DT)
     while at < end:
         code = tsdu[at]
         first, last = _length(tsdu, at + 1, end, SI_GT_DT)
@@ -171,7 +173,11 @@ def _decode_parameters(data: bytes, at: int, end: int, si: int) -> Spdu:
     if data.startswith(_USUAL_ITEMS, at, end):
         version, requirements = VERSION_2, DUPLEX
         at += len(_USUAL_ITEMS)
+    left = limits.OUR_SESSION_PARAMETERS_MAX
     while at < end:
+        if not left:
+            raise _fail(f"more than {limits.OUR_SESSION_PARAMETERS_MAX} parameters", si)
+        left -= 1
         code = data[at]
         first, last = _length(data, at + 1, end, si)
         at = last
