@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from secpdu_values import mms_pdus
 
 from fastsec.errors import PeerError
-from fastsec.secpdu import der
+from fastsec.secpdu import der, fields
 from fastsec.secpdu.fields import Carrier, SecPduKind
-from reference.tlv import Fault, tlv
+from reference.tlv import Fault, only, tlv, walk
 from reference.transfer import Suite
 
 suites = pytest.mark.parametrize("suite", values.SUITES, ids=values.suite_id)
@@ -97,6 +97,25 @@ def verdicts(suite: Suite, octets: bytes, now: int = values.T0) -> tuple[str, st
     except Fault as fault:
         theirs = fault.check
     return mine, theirs
+
+
+@suites
+def test_the_guard_writes_what_the_field_table_says(suite: Suite) -> None:
+    """The guard has its tags in C; the table is what documentation and the other codecs go by."""
+    tx = values.seal_guard(suite)
+    tx.rekey, tx.req_rekey, tx.changed_key = (23, b"\x04" * 65), True, True
+    tbp, *auth = walk(only(tx.seal(PDU, values.T0)).content)
+    token, body = walk(tbp.content)
+    table = [field for field in fields.CLEAR_TOKEN_2 if field.name != "iv" or suite.aea or suite.encr]
+    assert [component.tag for component in walk(token.content)] == [field.tag for field in table]
+    (rekey,) = [component for component in walk(token.content) if component.tag == 0xA1]
+    assert [component.tag for component in walk(rekey.content)] == [field.tag for field in fields.DH_PUBLIC]
+    assert (body.tag == fields.ENCRYPTED_TAG) == bool(suite.aea or suite.encr)
+    if suite.aea:
+        assert not auth
+    else:
+        table = [field for field in fields.AUTHENTICATOR if field.name != "nonce" or suite.mode.endswith("GMAC")]
+        assert [component.tag for component in walk(auth[0].content)] == [field.tag for field in table]
 
 
 def alike(suite: Suite, octets: bytes) -> str:
