@@ -8,7 +8,7 @@ import gc
 import socket
 
 import pytest
-from world import CENTRE, DER, INITIATE, PDU, PLAIN, RESPONSE, Recorder
+from world import CENTRE, DER, INITIATE, PDU, PLAIN, RESPONSE, Recorder, until
 
 from fastsec import limits
 from fastsec.aio import client as client_module
@@ -154,7 +154,7 @@ def test_a_queue_of_many_small_pdus_is_bounded_too(run, world, authority) -> Non
             assoc = await place.connect(listener)
             assoc.connection.write_many([PDU] * 3 * stream_module.QUEUE_PDUS)
             [served] = listener.connections
-            await asyncio.wait_for(_until(lambda: served._pause), 5)
+            await until(lambda: served._pause)
             assert len(served._handler.stream._queue) > stream_module.QUEUE_PDUS
             assoc.abort()
             await listener.close(0)
@@ -265,14 +265,9 @@ async def cancelled_everywhere(make, after) -> int:
         number += 1
 
 
-async def _until(condition) -> None:
-    while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
-        await asyncio.sleep(0.001)
-
-
 async def settled(listener) -> None:
     """The listener has no connection left."""
-    await asyncio.wait_for(_until(lambda: not listener.connections), 5)
+    await until(lambda: not listener.connections)
 
 
 @KINDS

@@ -26,6 +26,13 @@ DER = OsiName.parse("1.1.1.999.2:12")
 PLAIN = OsiParams(security=False)
 
 
+async def until(condition, seconds: float = 5) -> None:
+    """Wait for something that has no event of its own."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
 class World:
     """A trial authority and the configurations of two identities."""
 
