@@ -52,6 +52,24 @@ connect = "127.0.0.1:{near}"
 peers = ["{peer}"]
 {extra}
 """
+CC_WAITS = """\
+[[route]]
+role = "client"
+dial = "in"
+listen = "127.0.0.1:{near}"
+far_listen = "127.0.0.1:{far}"
+peer = "{peer}"
+{extra}
+"""
+DER_DIALS = """\
+[[route]]
+role = "server"
+dial = "out"
+connect = "127.0.0.1:{near}"
+far_connect = "127.0.0.1:{far}"
+peers = ["{peer}"]
+{extra}
+"""
 
 
 @dataclass
@@ -79,10 +97,19 @@ async def gateways(
     *,
     tls: bool = True,
     policy: str = 'encryption = "required"',
+    der_policy: str | None = None,
     cc_extra: str = "",
     der_extra: str = "",
+    der_dials: bool = False,
 ) -> AsyncIterator[Pair]:
-    """Start both gateways towards the plain server at ``server_port``; at the end they drain."""
+    """Start both gateways towards the plain server at ``server_port``; at the end they drain.
+
+    Arguments:
+        tls: TLS on both hops, by way of the intermediary.
+        policy: lines of ``[policy]``; ``der_policy`` if the server's side has others.
+        cc_extra, der_extra: lines at the end of the route.
+        der_dials: the server's gateway opens the TCP connection, as from behind a firewall.
+    """
     authority = TrialAuthority.create(directory, time.time_ns() // 1_000_000)
     near, far = free_port(), free_port()
     for name, identity in NAMES.items():
@@ -93,11 +120,16 @@ async def gateways(
     middle = Intermediary(far, server_tls=server_tls, client_tls=client_tls)
     broker = await middle.start()
     routes = {
-        "cc": CC_ROUTE.format(near=near, far=broker, peer=NAMES["der"], extra=cc_extra),
-        "der": DER_ROUTE.format(near=server_port, far=far, peer=NAMES["cc"], extra=der_extra),
+        "cc": (CC_WAITS if der_dials else CC_ROUTE).format(
+            near=near, far=far if der_dials else broker, peer=NAMES["der"], extra=cc_extra
+        ),
+        "der": (DER_DIALS if der_dials else DER_ROUTE).format(
+            near=server_port, far=broker if der_dials else far, peer=NAMES["cc"], extra=der_extra
+        ),
     }
     for name, route in routes.items():
-        text = IDENTITY.format(name=name, policy=policy) + (TLS.format(name=name) if tls else "") + route
+        own = der_policy if name == "der" and der_policy is not None else policy
+        text = IDENTITY.format(name=name, policy=own) + (TLS.format(name=name) if tls else "") + route
         (directory / f"{name}.toml").write_text(text)
     try:
         der = await Gateway.start("der", directory / "der.toml")

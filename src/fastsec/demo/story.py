@@ -299,17 +299,17 @@ class Story:
         self.out.proof("a new association works")
 
     async def _farewell(self) -> None:
-        self._begin("release", "Orderly end")
+        self._begin("end", "The client concludes both associations, and the gateways are told to end")
         for name in ("A", "B"):
             await self._client.ask("close", name=name)
         async with asyncio.timeout(10):
             while await self._server.ask("connections"):  # noqa: ASYNC110 - the other process raises no event here
                 await asyncio.sleep(0.05)
-        self.out.say("Both associations are concluded and released; the server has no client any more.")
+        self.out.say("The server has no client any more.")
         self._check_plaintext()
         self.tally.rekeys = sum(self._middle.key_changes(link) for link in self._middle.links)
         for gateway in (self._cc, self._der):
             code = await gateway.process.stop()
             if code != 0:
                 raise ProcessError(f"gateway {gateway.name} ended with code {code}; {gateway.process.tail()}")
-        self.out.proof("both gateways drained and ended with code 0")
+        self.out.proof("both gateways ended with code 0")

@@ -26,6 +26,15 @@ def check(outcome: Any) -> Any:
     return value
 
 
+def authenticate(connection: Any, password: str) -> None:
+    """Send ``password`` in the AARQ (ACSE mechanism 2.2.3.1)."""
+    parameter = lib.AcseAuthenticationParameter_create()
+    lib.AcseAuthenticationParameter_setAuthMechanism(parameter, lib.ACSE_AUTH_PASSWORD)
+    lib.AcseAuthenticationParameter_setPassword(parameter, password)
+    transport = lib.MmsConnection_getIsoConnectionParameters(lib.IedConnection_getMmsConnection(connection))
+    lib.IsoConnectionParameters_setAcseAuthenticationParameter(transport, parameter)
+
+
 class Client:
     """The associations of this process by name."""
 
@@ -42,6 +51,8 @@ class Client:
             connection = lib.IedConnection_create()
             lib.IedConnection_setConnectTimeout(connection, 10_000)
             lib.IedConnection_setRequestTimeout(connection, 10_000)
+            if "password" in command:
+                authenticate(connection, command["password"])
             check(lib.IedConnection_connect(connection, "127.0.0.1", command["port"]))
             _, error = lib.IedConnection_readBooleanValue(connection, PROBE, lib.IEC61850_FC_ST)
             if error == lib.IED_ERROR_OK:
