@@ -1,0 +1,361 @@
+"""Flood rules: exact repeats, replays, rate limits, half-open and unconfirmed associations, replay over a restart."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine_pair import CLIENT, INITIATE, READ, SERVER, UTC, ConnectionPair, Side, config, credential
+from fastsec import limits
+from fastsec.association import Association, Ended, Environment, Established, Role, Send
+from fastsec.config import Policy
+from fastsec.errors import Aborted, ConfigError, LimitReached, Rejected
+from fastsec.instant import Instant
+from fastsec.peers import Endpoint, ReplayMemory
+from fastsec.pki.identity import OsiName
+from fastsec.profile import HandshakeDiag
+from fastsec.secpdu.fields import Carrier, SecPduKind
+from forge import forge, on_request, replies
+
+
+def again(pair: ConnectionPair, pdu: bytes, later_ms: int = 10) -> ConnectionPair:
+    """A new connection to the same endpoints on which ``pdu`` comes as HandshakeReq."""
+    now = Instant(pair.now.utc_ms + later_ms, pair.now.mono_ms + later_ms)
+    fresh = ConnectionPair(endpoints=pair.endpoints, now=now)
+    fresh.deliver(fresh.server, Send(Carrier.ASSOCIATE_REQ, pdu))
+    fresh.move()
+    return fresh
+
+
+def request_of(pair: ConnectionPair) -> bytes:
+    pdu = pair.wire[0][1].pdu
+    assert pdu is not None
+    return pdu
+
+
+# --- replay -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_exact_repeat_costs_no_public_key_work_and_gets_a_plain_abort() -> None:
+    pair = ConnectionPair().open()
+    fresh = again(pair, request_of(pair))
+    assert fresh.server.events == ["REPLAY_DETEC_ASS_REQ"]
+    assert [sent for _, sent in fresh.wire] == [Send(Carrier.ABORT, None)]
+    assert fresh.server.ended
+    assert not [output for output in fresh.server.outputs if type(output).__name__ == "Run"]
+    assert not pair.server.ended  # the association it was for goes on
+    pair.confirm()
+
+
+def test_the_same_time_and_number_in_another_request_is_the_signed_alarm() -> None:
+    pair = ConnectionPair().open()
+    other = forge(Carrier.ASSOCIATE_REQ, request_of(pair), credential(CLIENT), conf_params=2 | 4)
+    fresh = again(pair, other)
+    assert fresh.server.events == ["REPLAY_DETEC_ASS_REQ"]
+    (reject,) = replies(fresh, "server")
+    assert reject.kind is SecPduKind.HANDSHAKE_SEC_REJECT
+    assert reject.diag is None
+
+
+def test_replay_memory_is_written_only_after_signature_path_and_time() -> None:
+    """A forged copy does not make the genuine request a replay."""
+    pair = ConnectionPair()
+    pair.client.start(INITIATE)
+    genuine = request_of(pair)
+    pair.link.clear()
+    forged = genuine[:-1] + bytes((genuine[-1] ^ 1,))
+    fresh = again(pair, forged)
+    assert fresh.server.events == ["INV_SIGNATURE_ASS_REQ"]
+    fresh = again(pair, genuine)
+    assert fresh.server.seen(Established)
+
+
+def test_the_memory_forgets_after_the_window_when_the_time_check_takes_over() -> None:
+    pair = ConnectionPair().open()
+    pair.client.abort(None)
+    pair.move()
+    later = (limits.OUR_REPLAY_WINDOW + 61) * 1000
+    moment = Instant(pair.now.utc_ms + later, pair.now.mono_ms + later)
+    ConnectionPair(endpoints=pair.endpoints, now=moment).open()  # any handshake tidies the memory
+    assert len(pair.endpoints[1].replay._exact) == 1
+    fresh = again(pair, request_of(pair), later)
+    assert fresh.server.events == ["INV_TIME_ASS_REQ"]
+
+
+def test_a_full_memory_refuses_that_peer_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUR_REPLAY_PER_PEER", 3)
+    server = Endpoint(config(SERVER), now=Instant(UTC - 3_600_000, 0))
+    client = Endpoint(config(CLIENT), now=Instant(UTC - 3_600_000, 0))
+    other = OsiName("1.1.1.999.7", 1)
+    pairs = [ConnectionPair(endpoints=(client, server), now=Instant(UTC + i, 1_000_000 + i * 1000)) for i in range(4)]
+    for pair in pairs[:3]:
+        pair.open()
+    pairs[3].client.start(INITIATE)
+    pairs[3].move()
+    assert isinstance(pairs[3].client.error, Rejected)
+    assert pairs[3].client.error.transient
+    neighbour = ConnectionPair(endpoints=(Endpoint(config(other), now=Instant(UTC - 3_600_000, 0)), server))
+    neighbour.open()
+
+
+def test_the_memory_survives_a_restart() -> None:
+    pair = ConnectionPair().open()
+    journal = pair.endpoints[1].replay.journal()
+    assert journal.count("\n") == 1
+    assert not pair.endpoints[1].replay.journal()
+    assert pair.endpoints[1].dump(pair.now) == journal
+    restarted = Endpoint(config(SERVER), now=pair.now)
+    restarted.load(journal.splitlines(keepends=True), pair.now)
+    assert restarted.refuse_before is None
+    pair.endpoints = (pair.endpoints[0], restarted)
+    fresh = again(pair, request_of(pair))
+    assert fresh.server.events == ["REPLAY_DETEC_ASS_REQ"]
+    assert replies(fresh, "server") == [None]
+    ConnectionPair(endpoints=pair.endpoints, now=Instant(UTC + 50, 1_000_050)).open()
+
+
+def test_without_memory_times_before_the_start_are_refused() -> None:
+    pair = ConnectionPair()
+    pair.client.start(INITIATE)
+    restarted = Endpoint(config(SERVER), now=Instant(UTC + 1, 0))
+    pair.endpoints = (pair.endpoints[0], restarted)
+    fresh = again(pair, request_of(pair))
+    assert fresh.server.events == ["INV_TIME_ASS_REQ"]
+    assert replies(fresh, "server")[0].diag == HandshakeDiag.INVALID_TIME_VALUE
+
+
+@pytest.mark.parametrize("line", ["", "x", "a b", "1.2.3 Q2026/17 00", "1.2.3 Qxx/17 zz", "1 2 3 4"])
+def test_a_damaged_replay_file_is_named(line: str) -> None:
+    with pytest.raises(ConfigError, match="line 1"):
+        ReplayMemory().load([line], UTC)
+
+
+def test_expired_lines_of_a_replay_file_are_skipped() -> None:
+    memory = ReplayMemory()
+    memory.remember("1.2.3", "Q", "20261118000000.000Z", "17", bytes(32), UTC)
+    lines = memory.journal().splitlines()
+    later = ReplayMemory()
+    later.load(lines, UTC + 10**9)
+    assert not later.dump(UTC + 10**9)
+
+
+# --- rate limit of signed rejects -------------------------------------------------------------------------------------
+
+
+def test_signed_rejects_are_limited_per_source() -> None:
+    server = Endpoint(config(SERVER), now=Instant(UTC - 3_600_000, 0))
+    now = Instant(UTC, 1_000_000)
+
+    def garbage(source: str, moment: Instant) -> Send:
+        association = Association(Role.SERVER, server)
+        association.receive(Carrier.ASSOCIATE_REQ, b"\x30\x00", moment, source=source)
+        while True:
+            outputs = association.outputs()
+            sends = [output for output in outputs if isinstance(output, Send)]
+            if sends:
+                return sends[0]
+            for output in outputs:
+                if not isinstance(output, Ended) and hasattr(output, "job"):
+                    output.job.run()
+                    association.job_done(output.job, moment)
+
+    sent = [garbage("192.0.2.1", now) for _ in range(8)]
+    assert [send.carrier for send in sent] == [Carrier.ASSOCIATE_RSP] * 5 + [Carrier.ABORT] * 3
+    assert garbage("192.0.2.2", now).carrier is Carrier.ASSOCIATE_RSP
+    later = Instant(UTC + 1000, 1_001_000)
+    assert garbage("192.0.2.1", later).carrier is Carrier.ASSOCIATE_RSP
+    assert server.half_open == 0
+
+
+def test_the_rate_limiter_itself_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUR_REJECT_SOURCES", 4)
+    endpoint = Endpoint(config(SERVER), now=Instant(UTC, 0))
+    now = Instant(UTC, 5000)
+    assert [endpoint.may_reject(f"s{i}", now) for i in range(6)] == [True] * 4 + [False] * 2
+    assert endpoint.may_reject("s5", Instant(UTC, 6000))
+
+
+# --- half-open --------------------------------------------------------------------------------------------------------
+
+
+def test_half_open_associations_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUR_HALF_OPEN_MAX", 2)
+    start = Instant(UTC - 3_600_000, 0)
+    endpoints = (Endpoint(config(CLIENT), now=start), Endpoint(config(SERVER), now=start))
+    pairs = [
+        ConnectionPair(endpoints=endpoints, accept=None, now=Instant(UTC + i * 300, 1_000_000 + i * 300))
+        for i in range(4)
+    ]
+    for pair in pairs[:3]:
+        pair.client.start(INITIATE)
+        pair.move()
+    assert endpoints[1].half_open == 2
+    assert isinstance(pairs[2].client.error, Rejected)
+    assert pairs[2].client.error.transient
+    assert isinstance(pairs[2].server.error, LimitReached)
+    (reject,) = replies(pairs[2], "server")
+    assert reject.token3.asso_id == pairs[2].client.association._n
+    pairs[0].server.accept(INITIATE)
+    pairs[0].move()
+    assert endpoints[1].half_open == 1
+    pairs[3].client.start(INITIATE)
+    pairs[3].move()
+    assert endpoints[1].half_open == 2
+
+
+# --- unconfirmed ------------------------------------------------------------------------------------------------------
+
+
+def test_a_null_transfer_after_two_seconds_confirms_an_idle_association() -> None:
+    pair = ConnectionPair().open()
+    pair.elapse(1.9)
+    assert len(pair.wire) == 2
+    pair.elapse(0.2)
+    assert len(pair.wire) == 4
+    assert pair.client.association.confirmed
+    assert pair.server.association.confirmed
+    assert not pair.client.received
+    pair.elapse(100)
+    assert len(pair.wire) == 4
+
+
+def test_no_null_transfer_from_a_side_that_has_sent() -> None:
+    pair = ConnectionPair().open()
+    pair.client.send(READ)
+    pair.elapse(3)
+    assert [who for who, _ in pair.wire[2:]] == ["client", "server"]
+
+
+def test_unconfirmed_for_a_minute_ends() -> None:
+    pair = ConnectionPair().open()
+    pair.on_wire = lambda who, sent: None if who == "client" else sent
+    pair.elapse(59)
+    assert not pair.server.ended
+    pair.elapse(2)
+    assert isinstance(pair.server.error, LimitReached)
+    assert isinstance(pair.client.error, Aborted)
+
+
+def test_too_many_unconfirmed_of_one_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUR_UNCONFIRMED_PER_PEER", 2)
+    start = Instant(UTC - 3_600_000, 0)
+    endpoints = (Endpoint(config(CLIENT), now=start), Endpoint(config(SERVER), now=start))
+
+    def another(seconds: float) -> ConnectionPair:
+        ms = int(seconds * 1000)
+        pair = ConnectionPair(endpoints=endpoints, now=Instant(UTC + ms, 1_000_000 + ms))
+        pair.client.start(INITIATE)
+        pair.move()
+        return pair
+
+    first, second = another(0), another(1)
+    woken: list[str] = []
+    first.server.association.wakeup = lambda: woken.append("first")
+    third = another(4.9)  # the oldest is too young to be evicted
+    assert third.client.error.transient
+    assert not first.server.ended
+    fourth = another(5.1)
+    assert fourth.client.seen(Established)
+    assert woken == ["first"]
+    first.collect(first.server)
+    first.move()
+    assert isinstance(first.server.error, LimitReached)
+    assert isinstance(first.client.error, Aborted)
+    second.client.send(READ)
+    second.move()
+    assert second.server.association.confirmed
+    fifth = another(5.2)  # a confirmed one does not count
+    assert fifth.client.seen(Established)
+
+
+def test_too_many_unconfirmed_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUR_UNCONFIRMED_MAX", 2)
+    start = Instant(UTC - 3_600_000, 0)
+    server = Endpoint(config(SERVER), now=start)
+
+    def of(number: int, seconds: float) -> ConnectionPair:
+        name = OsiName("1.1.1.999.80", number)
+        ms = int(seconds * 1000)
+        pair = ConnectionPair(
+            endpoints=(Endpoint(config(name), now=start), server), now=Instant(UTC + ms, 1_000_000 + ms)
+        )
+        pair.client.start(INITIATE)
+        pair.move()
+        return pair
+
+    first, _ = of(1, 0), of(2, 0)
+    assert of(3, 1).client.error.transient
+    fourth = of(4, 6)
+    assert fourth.client.seen(Established)
+    first.collect(first.server)
+    assert isinstance(first.server.error, LimitReached)
+
+
+def test_evicted_while_the_application_still_decides() -> None:
+    pair = ConnectionPair(accept=None)
+    pair.client.start(INITIATE)
+    pair.move()
+    pair.server.association.evict(pair.now)
+    pair.collect(pair.server)
+    pair.move()
+    assert pair.client.error.transient
+    assert pair.endpoints[1].half_open == 0
+
+
+# --- association numbers ----------------------------------------------------------------------------------------------
+
+
+def test_a_live_client_number_is_a_protocol_error_and_the_client_may_retry() -> None:
+    start = Instant(UTC - 3_600_000, 0)
+    server = Endpoint(config(SERVER), now=start)
+    live = ConnectionPair(endpoints=(Endpoint(config(CLIENT), now=start), server)).open()
+    n = int(live.client.association.asso_id.partition(":")[0])
+    restarted = Endpoint(config(CLIENT), now=start)  # a client that forgot what it had
+    restarted.numbers(SERVER.oid)._next_n = n
+    pair = ConnectionPair(endpoints=(restarted, server), now=Instant(UTC + 5, 1_000_005))
+    pair.client.start(INITIATE)
+    pair.move()
+    assert pair.server.events == ["PROTOCOL_ERR_ASS_REQ"]
+    assert pair.client.events == ["PROTOCOL_ERR_SEC_REJ_DIA"]
+    assert pair.client.association.may_retry
+    assert not live.server.ended
+    retry = ConnectionPair(endpoints=(restarted, server), now=Instant(UTC + 6, 1_000_006)).open()
+    assert not retry.client.association.asso_id.startswith(f"{n}:")
+
+
+def test_a_thousand_live_associations_are_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUR_ASSO_NUMBERS", 3)
+    start = Instant(UTC - 3_600_000, 0)
+    endpoint = Endpoint(config(CLIENT), now=start)
+    for i in range(3):
+        Association(Role.CLIENT, endpoint, peer=SERVER).start(INITIATE, Instant(UTC + i, i))
+    last = Association(Role.CLIENT, endpoint, peer=SERVER)
+    with pytest.raises(LimitReached, match="OUR_ASSO_NUMBERS"):
+        last.start(INITIATE, Instant(UTC + 4, 4))
+    assert not last.outputs()
+
+
+def test_numbers_of_a_lost_handshake_are_free_again() -> None:
+    pair = ConnectionPair()
+    on_request(pair, lambda pdu: pdu[:-1])
+    for _ in range(3):
+        pair = ConnectionPair(endpoints=pair.endpoints, now=Instant(pair.now.utc_ms + 500, pair.now.mono_ms + 500))
+        pair.on_wire = lambda who, sent: None
+        pair.client.start(INITIATE)
+        pair.client.abort(None)
+    assert not pair.endpoints[0].numbers(SERVER.oid).live_as_client
+
+
+def test_environment_and_policy_are_shared_not_copied() -> None:
+    """What an idle association shares does not count per association."""
+    environment = Environment()
+    policy = Policy()
+    start = Instant(UTC - 3_600_000, 0)
+    endpoints = (Endpoint(config(CLIENT, policy=policy), now=start), Endpoint(config(SERVER), now=start))
+    pairs = [
+        ConnectionPair(endpoints=endpoints, environment=environment, now=Instant(UTC + i, 1_000_000 + i)).open()
+        for i in range(2)
+    ]
+    sides: list[Side] = [pair.client for pair in pairs]
+    assert sides[0].association._policy is sides[1].association._policy is policy
+    assert sides[0].association.peer is sides[1].association.peer
+    assert pairs[0].server.association.peer is pairs[1].server.association.peer
