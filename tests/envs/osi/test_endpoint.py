@@ -29,6 +29,7 @@ from envs.osi.support import (
 )
 from fastsec import profile
 from fastsec._core.cursor import tlv
+from fastsec._core.osidata import OsiChannel
 from fastsec.envs.osi import (
     AbortInd,
     AeTitle,
@@ -37,6 +38,7 @@ from fastsec.envs.osi import (
     DataInd,
     EnvFault,
     OsiAddress,
+    OsiEndpoint,
     OsiParams,
     ProviderAbort,
     ReleaseCnf,
@@ -487,6 +489,11 @@ def test_addresses_that_cannot_be(fields: dict[str, object], what: str) -> None:
 def test_secure_initiator_needs_the_name_it_calls() -> None:
     with pytest.raises(ConfigError, match="called"):
         endpoint("initiator", OsiParams(security=True, local=CALLING))
+
+
+def test_there_are_two_roles() -> None:
+    with pytest.raises(LocalError):
+        OsiEndpoint("server", PLAIN_RESPONDER, OsiChannel(1000))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["associate", "accept", "reject", "data", "release", "release_response"])

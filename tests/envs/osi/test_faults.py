@@ -230,9 +230,34 @@ def test_contexts_are_known_by_their_syntax_and_not_by_their_number() -> None:
 def test_a_syntax_proposed_twice_goes_by_its_first_number() -> None:
     pair = Pair.secure()
     pair.transport()
-    contexts = (*OFFERED, (7, profile.OID_E2E_SECURITY_AS))
+    contexts = (*OFFERED, *((number + 8, syntax) for number, syntax in OFFERED))
     assert [type(each) for each in deliver(pair, "responder", crafted_request(contexts, 1, 5))] == [AssociateInd]
-    assert pair.responder.data_context_id == 5
+    assert (pair.responder.data_context_id, pair.responder.mms_context_id) == (5, 3)
+    pair = Pair.secure()
+    pair.transport()
+    only_fault(deliver(pair, "responder", crafted_request(contexts, 9, 5)), "OSI_INV_PCI")
+
+
+def test_acse_apdu_must_come_alone() -> None:
+    value = tlv(0x30, b"\x02\x01\x01" + tlv(0xA0, acse.encode_aarq(fields(), 5, REQUEST)))
+    for user_data in (tlv(0x61, value * 2), b""):
+        cp = tlv(0x31, b"\xa0\x03\x80\x01\x01" + tlv(0xA2, SECURE_INITIATOR.cp_header + user_data))
+        pair = Pair.secure()
+        pair.transport()
+        found = deliver(pair, "responder", session.encode_connect(SECURE_INITIATOR.cn_header, cp))
+        only_fault(found, "OSI_ENV_PROT_ERR")
+
+
+def test_transport_class_other_than_0() -> None:
+    pair = Pair.secure()
+    pair.initiator.connect_transport()
+    pair.initiator.data_to_send()
+    only_fault(take(pair.responder, bytes.fromhex("0300000b06e000000009 40")), "OSI_ENV_PROT_ERR")
+    assert pair.to_initiator() == [ProviderAbort("transport refused: negotiation failed")]
+    pair = Pair.secure()
+    pair.initiator.connect_transport()
+    only_fault(take(pair.initiator, bytes.fromhex("0300000b06d000010009 40")), "OSI_ENV_PROT_ERR")
+    assert pair.initiator.closed
 
 
 @pytest.mark.parametrize("results", [(0, 0, 2), (0, 0, 1), (2, 0, 0), (0, 0), (0, 0, 0, 0), ()])

@@ -124,6 +124,7 @@ def test_selector_up_to_the_limit(length: int) -> None:
         ("0d133411" + "00" * 17, "S-selector"),
         ("0c023200", "reason code empty"),
         ("0c07320202 61c10161", "twice"),
+        ("0c07c10161 32020261", "twice"),
         ("1904110201 02", "one octet"),
         ("0100", "GIVE TOKENS"),
         ("010005 00", "GIVE TOKENS"),
