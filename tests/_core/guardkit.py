@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from fastsec import profile
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from fastsec import limits, profile
 from fastsec._core.crypto import Secret
-from fastsec._core.cursor import Writer
+from fastsec._core.cursor import Reader, Writer
 from fastsec._core.guard import (
     MODE_AE,
     MODE_CBC_GMAC,
@@ -18,7 +23,9 @@ from fastsec._core.guard import (
     OpenGuard,
     SealGuard,
 )
-from reference.transfer import Receiver, Sender, Suite, Window
+from fastsec.errors import DecodeError, IntegrityError, PeerError, ReplayError
+from reference.tlv import Fault, tlv
+from reference.transfer import Receiver, Sender, Suite, Window, _cbc
 
 T0 = int(datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC).timestamp()) * 1000
 START = "20261120120000.000Z"  # T0
@@ -143,3 +150,151 @@ def appl(size: int, tag: int = 0xA0, fill: int = 0x55) -> bytes:
         if len(w.getvalue()) == size:
             return w.getvalue()
     raise ValueError(size)
+
+
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
+DATA = appl(40)
+SKEW = limits.SPEC_CLOCK_SKEW * 1000
+
+FAMILY = {
+    "icv": IntegrityError,
+    "icv-algorithm": IntegrityError,
+    "time": ReplayError,
+    "replay": ReplayError,
+    "sequence": ReplayError,
+}
+
+
+def verdict(guard: OpenGuard, pdu: bytes, utc_ms: int = T0) -> str:
+    """Name of the failed check, or "" if the PDU was accepted; a failure must change nothing."""
+    before = (guard.count, guard.last_time)
+    try:
+        guard.open(pdu, utc_ms)
+    except PeerError as error:
+        if (guard.count, guard.last_time) != before:
+            return "changed"
+        return error.check if type(error) is FAMILY.get(error.check, DecodeError) else repr(error)
+    return ""
+
+
+# --- parts of a PDU, to build wrong ones ----------------------------------------------------------------------------
+@dataclass
+class Pieces:
+    """A ClearTransfer or EncrTransfer taken apart; ``build`` signs anew unless told otherwise."""
+
+    kind: Kind
+    token: bytes
+    body: bytes
+    auth: bytes | None
+    token_form: Callable[[bytes], bytes] = lambda content: tlv(0x30, content)
+    tbp_form: Callable[[bytes], bytes] = lambda content: tlv(0x30, content)
+
+    @classmethod
+    def of(cls, kind: Kind, pdu: bytes) -> Pieces:
+        outer = Reader(pdu)
+        outer.next()
+        inside = outer.enter()
+        inside.expect(0x30)
+        tbp = inside.enter()
+        auth = None
+        if inside.more():
+            inside.next()
+            auth = inside.value()
+        tbp.expect(0x30)
+        token = tbp.value()
+        tbp.next()
+        return cls(kind, token, tbp.raw(), auth)
+
+    def build(self, *, extra: bytes = b"", tail: bytes = b"") -> bytes:
+        return tlv(0x30, self.tbp_form(self.token_form(self.token) + self.body + extra) + tail)
+
+
+def resign(
+    kind: Kind,
+    token: bytes,
+    body: bytes | None = None,
+    *,
+    tbp: bytes | None = None,
+    nonce: bytes = bytes(12),
+    plain: bytes = DATA,
+    form: Callable[[bytes], bytes] = lambda c: tlv(0x30, c),
+    algorithm: bytes | None = None,
+    icv: Callable[[bytes], bytes] = lambda icv: icv,
+    indefinite: bool = False,
+    with_nonce: bytes | None = b"",
+) -> bytes:
+    """A PDU around any token2 content with a right ICV, or a right AE tag over the token."""
+    covered = token + b"\x00\x00" if indefinite else token
+    token_tlv = b"\x30\x80" + covered if indefinite else form(token)
+    sender = kind.sender()
+    if kind.mode == MODE_AE:
+        iv = next_iv(token)
+        cipher = AESGCM(sender._ek).encrypt(iv, plain, covered)[: len(plain) + kind.icv_len]
+        body = body or tlv(0x04, icv(cipher))
+        return tlv(0x30, tlv(0x30, token_tlv + body))
+    if body is None:
+        body = tlv(0x04, _cbc(sender._ek, next_iv(token), plain)) if kind.encrypting else plain
+    if tbp is None:
+        content = token_tlv + body
+        signed = content + b"\x00\x00" if indefinite else content
+        tbp = b"\x30\x80" + signed if indefinite else tlv(0x30, content)
+    else:
+        signed = tbp[2:]
+    if kind.suite.icv and kind.suite.icv[0] == profile.HMAC_SHA256:
+        mac = hmac.digest(sender._ik, signed, "sha256")
+        auth = b""
+    else:
+        mac = AESGCM(sender._ik).encrypt(nonce, b"", signed)[: kind.icv_len]
+        auth = tlv(0x80, nonce)
+    if with_nonce is None:
+        auth = b""
+    elif with_nonce:
+        auth = tlv(0x80, with_nonce)
+    auth += kind.icv_algorithm if algorithm is None else algorithm
+    return tlv(0x30, tbp + tlv(0x30, auth + tlv(0x04, icv(mac))))
+
+
+def next_iv(token: bytes) -> bytes:
+    r = Reader(token)
+    r.next()
+    r.next()
+    r.next()
+    return r.octets(0x80) if r.peek() == 0x80 else bytes(16)
+
+
+def token2(
+    kind: Kind,
+    *,
+    asso: str = ASSO,
+    time: str = START,
+    seq: int = 0,
+    seq_tlv: bytes | None = None,
+    iv: bytes | None = None,
+    tail: bytes = b"",
+) -> bytes:
+    if iv is None:
+        iv = bytes(12) if kind.mode == MODE_AE else b"0123456789abcdef" if kind.encrypting else b""
+    number = tlv(0x02, seq.to_bytes(seq.bit_length() // 8 + 1, "big")) if seq_tlv is None else seq_tlv
+    return tlv(0x0C, asso.encode()) + tlv(0x18, time.encode()) + number + (tlv(0x80, iv) if iv else b"") + tail
+
+
+def normal(check: str) -> str:
+    return "protocol-error" if check == "asso-id" else check
+
+
+def agree(kind: Kind, pdu: bytes, utc_ms: int = T0) -> str:
+    """Open with both implementations; they must say the same. Ours alone calls a known field of ClearToken2 in a
+    wrong form, or twice, a syntax error; to the reference it is an extension, and a later check fails. The reference
+    alone decodes the OID of an algorithm before comparing it."""
+    ours, theirs = kind.open_guard(), kind.receiver()
+    got = verdict(ours, pdu, utc_ms)
+    wanted = ""
+    try:
+        theirs.open(pdu, utc_ms)
+    except Fault as fault:
+        wanted = fault.check
+    if got == "protocol-error":
+        assert wanted
+    else:
+        assert normal(got) == normal(wanted) or (got, wanted) == ("icv-algorithm", "protocol-error")
+    return got
