@@ -348,16 +348,21 @@ class Bridge:
 
     # --- release ---------------------------------------------------------------------------------------------------
     def release_other(self, end: End) -> Awaitable[None] | None:
-        """``end`` asks for release: hand it on; the result is waited for before the answer."""
+        """``end`` asks for release: hand it on; the result is waited for before the answer.
+
+        After conclude both peers have agreed on the end already: the answer need not wait.
+        """
         other = self.peer_of(end)
         if self._releasing or other is None or other.over or other.connection is None:
             return None
         self._releasing = True
-        other.ended_at = asyncio.get_running_loop().create_future()
         try:
             other.connection.release()
         except StateError:
             return None
+        if self.concluded:
+            return None
+        other.ended_at = asyncio.get_running_loop().create_future()
         return other.ended_at
 
     def release(self) -> None:
