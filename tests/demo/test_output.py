@@ -48,6 +48,18 @@ def test_without_rich_it_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(output.narrator(io.StringIO()), output.PlainNarrator)
 
 
+@pytest.mark.parametrize("rich", [True, False])
+def test_a_terminal_without_utf8_is_no_reason_to_stop(rich: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not rich:
+        monkeypatch.setattr(output, "RichNarrator", lambda stream, *_parts: output.PlainNarrator(stream))
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    out = output.narrator(stream)
+    out.say("client → gateway")
+    stream.flush()
+    assert b"client ? gateway" in raw.getvalue()
+
+
 def test_hexdump() -> None:
     assert output.hexdump(b"MMS\x00\xff") == [f"0000  {'4d 4d 53 00 ff':<47}  MMS.."]
     lines = output.hexdump(bytes(100), limit=32)

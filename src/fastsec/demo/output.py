@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import Any, Protocol, TextIO
 
@@ -106,6 +107,8 @@ class RichNarrator:
 def narrator(stream: TextIO | None = None) -> Narrator:
     """The best narrator there is for ``stream`` (default: stdout)."""
     stream = sys.stdout if stream is None else stream
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets question marks, not a traceback
     try:
         console = importlib.import_module("rich.console").Console
         text = importlib.import_module("rich.text").Text
