@@ -194,7 +194,7 @@ class Association(HandshakePhase):
             disposition: result that the environment's ASSOCIATE_RSP stated.
         """
         if self.state in OVER:
-            if carrier is Carrier.ABORT and self._environment.abort_is_final:
+            if carrier is Carrier.ABORT and (pdu is None or self._environment.abort_is_final):
                 self._dispatch(Input.PLAIN_ABORT, now)  # what is being signed can no longer be sent
             return
         if self.busy:
