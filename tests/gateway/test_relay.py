@@ -9,20 +9,24 @@ import pytest
 from pair import (
     CONCLUDE_REQUEST,
     CONCLUDE_RESPONSE,
+    HEAD,
     INITIATE_ERROR,
     INITIATE_REQUEST,
     INITIATE_RESPONSE,
     answer_to,
     confirmed,
     echo,
+    free_port,
     gateways,
     run,
     until,
 )
 
+from fastsec.aio.endpoints import forget_identities
 from fastsec.aio.handler import Reject
 from fastsec.aio.stream import AssociationStream
 from fastsec.errors import Aborted, FastsecError, Rejected
+from fastsec.gateway import service, settings
 from fastsec.mms import pdu as mms
 
 
@@ -131,6 +135,37 @@ def test_a_peer_that_takes_nothing_for_long_is_given_up(pki: Path, monkeypatch: 
             assert isinstance(error, Aborted)
             assert pair.records.about("has taken no data")
             await pair.no_bridges()
+
+    run(test())
+
+
+def test_what_is_no_mms_pdu_gets_an_mms_reject(pki: Path) -> None:
+    async def test() -> None:
+        async with gateways(pki) as pair:
+            client = await pair.client()
+            await client.send(confirmed(1))
+            await client.send(b"\x30\x03\x02\x01\x07")
+            await client.send(confirmed(2))
+            answers = {await client.recv(), await client.recv(), await client.recv()}
+            reject = mms.reject(mms.RejectReason.UNKNOWN_PDU_TYPE)
+            assert answers == {answer_to(confirmed(1)), answer_to(confirmed(2)), reject}
+            assert len(pair.records.about("it gets an MMS reject")) == 1
+            await client.release()
+
+    run(test())
+
+
+def test_garbage_from_a_plain_peer_ends_only_its_association(pki: Path) -> None:
+    async def test() -> None:
+        async with gateways(pki) as pair:
+            good = await pair.client()
+            for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x03\x00\x00\x04", b"\x16\x03\x01" + bytes(200), bytes(7)):
+                reader, writer = await asyncio.open_connection("127.0.0.1", pair.near)
+                writer.write(garbage)
+                await asyncio.wait_for(reader.read(), 15)
+                writer.close()
+            await good.send(confirmed(1))
+            assert await good.recv() == answer_to(confirmed(1))
 
     run(test())
 
@@ -367,6 +402,40 @@ def test_server_that_accepts_with_an_initiate_error(pki: Path) -> None:
                 await pair.client()
             assert caught.value.appl_data == INITIATE_ERROR
             await pair.no_bridges()
+
+    run(test())
+
+
+def test_another_association_number_where_the_first_is_taken(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two gateways under one identity that know nothing of each other choose the same number; the second tries on."""
+    monkeypatch.setattr("fastsec.peers.PeerNumbers._first", lambda self: 7)
+
+    async def test() -> None:
+        async with gateways(pki) as pair:
+            first = await pair.client()
+            await pair.open_bridges(1)
+            forget_identities()
+            route = pair.cc.settings.routes[0]
+            twin, _ = service.prepare(
+                settings.parse(
+                    HEAD.format(name="cc")
+                    + f'[[route]]\nrole = "client"\nlisten = "127.0.0.1:{free_port()}"\nconnect = "{route.far}"\n'
+                    + f'peer = "{route.peer}"\n',
+                    pki / "twin.toml",
+                )
+            )
+            await twin.start()
+            pair.near = twin.runners[0].addresses[0][1]
+            second = await pair.client()
+            for client in (first, second):
+                await client.send(confirmed(4))
+                assert await client.recv() == answer_to(confirmed(4))
+            assert pair.records.events().count("PROTOCOL_ERR_ASS_REQ") == 1
+            await second.release()
+            await first.release()
+            await pair.no_bridges()
+            assert len(pair.records.about("association released")) == 4
+            await twin.end()
 
     run(test())
 

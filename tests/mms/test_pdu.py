@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fastsec.mms import pdu
 from fastsec.mms.pdu import Kind, RejectReason
 
-READ_REQUEST = bytes.fromhex("a0380201 01a4 33".replace(" ", "")) + bytes(0x33)
+READ_REQUEST = bytes.fromhex("a038020101a433") + bytes(0x33)
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -63,6 +63,12 @@ def test_invoke_id() -> None:
     assert pdu.invoke_id(bytes.fromhex("a205800109a200")) == 9
     assert pdu.invoke_id(b"\xa3\x00") is None
     assert pdu.invoke_id(b"\xa0\x02\x02") is None
+
+
+def test_reject_for() -> None:
+    assert pdu.reject_for(b"\x30\x00") == pdu.reject(RejectReason.UNKNOWN_PDU_TYPE)
+    assert pdu.reject_for(bytes.fromhex("a0030201 07ff")) == pdu.reject(RejectReason.INVALID_PDU, 7)
+    assert pdu.reject_for(b"\xa0\x05\x02") == pdu.reject(RejectReason.INVALID_PDU)
 
 
 def test_is_one_pdu_refuses_trailing_octets() -> None:

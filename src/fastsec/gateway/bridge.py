@@ -24,6 +24,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+from fastsec import limits
 from fastsec.aio.handler import AssociationHandler, Reject
 from fastsec.errors import (
     Aborted,
@@ -98,7 +99,7 @@ class End(AssociationHandler):
         try:
             other.write_many(pdus)
         except FastsecError as error:
-            self.bridge.unwritable(self, error)
+            self.bridge.unwritable(self, pdus, error)
             return
         if not other.can_write:
             assoc.pause_reading()
@@ -195,8 +196,8 @@ class Bridge:
     """
 
     __slots__ = (
-        "_done", "_first", "_joined", "_open_other", "_releasing", "_within", "concluded", "incoming", "log",
-        "outgoing", "request",
+        "_done", "_first", "_joined", "_open_other", "_rejecting", "_releasing", "_within", "concluded", "incoming",
+        "log", "outgoing", "request",
     )  # fmt: skip
 
     def __init__(
@@ -214,6 +215,7 @@ class Bridge:
         self._first: tuple[str, FastsecError | None] | None = None
         self._releasing = False
         self._joined = False
+        self._rejecting = False
 
     @property
     def both_open(self) -> bool:
@@ -237,8 +239,7 @@ class Bridge:
             return Reject(mms.initiate_error("no MMS initiate-Request"))
         try:
             async with asyncio.timeout(self._within):
-                await self._open_other(self)
-                response = await self._answered()
+                response = await self._ask_other()
             self.request = b""
         except asyncio.CancelledError:
             # The side that came in has left meanwhile.
@@ -274,10 +275,20 @@ class Bridge:
         self.outgoing = end
         return end
 
-    async def _answered(self) -> bytes:
-        if self.outgoing is None or self.outgoing.answer is None:
-            raise Aborted("local", None, "the gateway has no connection for it")
-        return await self.outgoing.answer
+    async def _ask_other(self) -> bytes:
+        """Open the other side and wait for its answer; again if only the association number was taken (62351-4)."""
+        attempts = 1 + limits.OUR_ASSO_RETRIES
+        while True:
+            await self._open_other(self)
+            out = self.outgoing
+            if out is None or out.answer is None:
+                raise Aborted("local", None, "the gateway has no connection for it")
+            try:
+                return await out.answer
+            except FastsecError:
+                attempts -= 1
+                if not attempts or out.connection is None or not out.connection.may_retry:
+                    raise
 
     def _abandon(self) -> None:
         out = self.outgoing
@@ -310,23 +321,42 @@ class Bridge:
                 incoming.connection.abort(reason="the other side has ended")
             return
         self._joined = True
+        self._first = None
         self.log.info("association open", source=incoming.connection.peer_address)
         incoming.join(outgoing.connection)
         outgoing.join(incoming.connection)
 
     # --- data that cannot go on ------------------------------------------------------------------------------------
-    def unwritable(self, end: End, error: FastsecError) -> None:
-        """What ``end`` received could not be written to the other side."""
+    def unwritable(self, end: End, pdus: list[bytes], error: FastsecError) -> None:
+        """What ``end`` received could not be written to the other side; nothing of it was.
+
+        A plain peer that sends something that is no MMS PDU is answered as an MMS peer would: with a RejectPDU.
+        """
         if isinstance(error, StateError):
             return  # the other side has just ended; its end comes here by itself
-        words = (
-            f"the {end.side} peer sent something that is no MMS PDU"
-            if isinstance(error, LocalError)
-            else f"data of the {end.side} peer could not be sent on: {error}"
-        )
+        connection, other = end.connection, end.other
+        if connection is None or other is None:
+            return
+        words = f"data of the {end.side} peer could not be sent on: {error}"
+        if isinstance(error, LocalError):
+            words = f"the {end.side} peer sent something that is no MMS PDU"
+            good = [pdu for pdu in pdus if mms.is_one_pdu(pdu)]
+            if end.side == PLAIN and len(good) < len(pdus):
+                if not self._rejecting:
+                    self._rejecting = True
+                    self.log.warning(f"{words}; it gets an MMS reject")
+                try:
+                    for pdu in pdus:
+                        if not mms.is_one_pdu(pdu):
+                            connection.write(mms.reject_for(pdu))
+                    if good:
+                        other.write_many(good)
+                except FastsecError as again:
+                    words = f"{words}: {again}"
+                else:
+                    return
         self.log.error(f"{words}; the association is ended")
-        if end.connection is not None:
-            end.connection.abort(reason=words)
+        connection.abort(reason=words)
 
     def hold(self, end: End) -> None:
         """The other side of ``end`` takes nothing for now; reading ``end`` is paused."""

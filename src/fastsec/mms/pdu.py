@@ -117,6 +117,13 @@ def reject(reason: RejectReason, original: int | None = None) -> bytes:
     return writer.getvalue()
 
 
+def reject_for(data: bytes) -> bytes:
+    """The RejectPDU for octets that ``is_one_pdu`` refuses."""
+    if kind_of(data) is None:
+        return reject(RejectReason.UNKNOWN_PDU_TYPE)
+    return reject(RejectReason.INVALID_PDU, invoke_id(data))
+
+
 def is_one_pdu(data: bytes) -> bool:
     """True if ``data`` is exactly one TLV that begins like an MMS PDU."""
     if kind_of(data) is None:
