@@ -83,6 +83,8 @@ def test_selectors_demanded_of_the_plain_client(pki: Path) -> None:
             with pytest.raises(FastsecError):
                 await pair.client()
             await (await pair.client(osi=plain(remote=OsiAddress(tsel=b"\x00\x09")))).release()
+            # What is not configured is not checked.
+            await (await pair.client(osi=plain(remote=OsiAddress(tsel=b"\x00\x09", ssel=b"x", psel=None)))).release()
 
     run(test())
 

@@ -35,6 +35,7 @@ from fastsec.aio.server import plain_serve
 from fastsec.aio.stream import AssociationStream, streams
 from fastsec.errors import ConfigError, Rejected
 from fastsec.gateway import material, service, settings
+from fastsec.gateway.logs import Log
 from fastsec.gateway.material import DAY, Expiry
 from fastsec.gateway.model import SettingsError
 from fastsec.pki.credential import load_credential
@@ -124,6 +125,28 @@ def test_a_reload_that_fails_changes_nothing(own_pki: Path, damage: str) -> None
     run(test())
 
 
+def test_what_could_not_be_checked_about_the_peer_is_told_once(own_pki: Path) -> None:
+    Log._told.clear()
+
+    async def test() -> None:
+        async with gateways(own_pki) as pair:
+            for _ in range(2):
+                await (await pair.client()).release()
+            await pair.no_bridges()
+            assert not [fields for _, fields in pair.records.lines if str(fields.get("mnemonic")).startswith("CERT_V")]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pair.HEAD", HEAD.replace('crls = ["root.crl.pem"]', "crls = []"))
+            async with gateways(own_pki) as pair:
+                for _ in range(2):
+                    await (await pair.client()).release()
+                await pair.no_bridges()
+                told = [fields for _, fields in pair.records.lines if fields.get("mnemonic") == "CERT_V_R_NR_CRL"]
+                assert len(told) == 1, pair.records
+                assert told[0]["peer"] in (str(CC), str(DER))
+
+    run(test())
+
+
 # --- drain ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("which", ["cc", "der"])
 def test_drain_releases_what_is_open(pki: Path, which: str) -> None:
@@ -156,6 +179,24 @@ def test_drain_ends_what_does_not_release(pki: Path) -> None:
             assert pair.records.about("associations not released in time: 1")
             assert not pair.der_route.bridges
             await client.wait_ended()
+
+    run(test())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["notls", "tls"])
+def test_drain_does_not_wait_for_what_is_no_association_yet(pki: Path, tls: bool) -> None:
+    async def test() -> None:
+        async with gateways(pki, tls=tls) as pair:
+            client = await pair.client()
+            await pair.open_bridges(1)
+            near = await asyncio.open_connection("127.0.0.1", pair.near)
+            far = await asyncio.open_connection("127.0.0.1", pair.der_route.addresses[0][1])
+            await until(lambda: len(pair.cc_route.bridges) == 2 and len(pair.der_route.bridges) == 2)
+            await asyncio.gather(pair.cc.stop(4.0), pair.der.stop(4.0))
+            assert await client.wait_ended() is None
+            assert not pair.records.about("not released in time")
+            for _, writer in (near, far):
+                writer.close()
 
     run(test())
 

@@ -21,6 +21,7 @@ loss after conclude         release
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
@@ -36,12 +37,15 @@ from fastsec.errors import (
     Rejected,
     StateError,
 )
+from fastsec.gateway.words import about
 from fastsec.mms import pdu as mms
+from fastsec.pki.identity import OsiName
 
 if TYPE_CHECKING:
     from fastsec.aio.connection import Connection
     from fastsec.gateway.logs import Log
 
+PEER_EXPIRY_DAYS: Final = 30
 STALL: Final = 60.0  # seconds in which a peer has to take at least something while we wait for it
 
 Opener = Callable[["Bridge"], Awaitable[None]]
@@ -231,9 +235,8 @@ class Bridge:
         """Open the other side; its answer is this side's."""
         self.request = initiate
         source = end.connection.peer_address if end.connection is not None else ""
-        if end.side == SECURED and end.connection is not None and end.connection.peer is not None:
-            names = sorted(str(name) for name in end.connection.peer.names)
-            self.log = self.log.having(peer=names[0] if names else None)
+        if end.side == SECURED:
+            self._meet(end)
         if not mms.is_initiate_request(initiate):
             self.log.warning("the association request carries no MMS initiate-Request; refused", source=source)
             return Reject(mms.initiate_error("no MMS initiate-Request"))
@@ -274,6 +277,20 @@ class Bridge:
         end.answer = asyncio.get_running_loop().create_future()
         self.outgoing = end
         return end
+
+    def _meet(self, end: End) -> None:
+        """The far side has proved who it is: name it in the log, and tell what could not be checked about it."""
+        peer = end.connection.peer if end.connection is not None else None
+        if peer is None:
+            return
+        name = min(map(str, map(OsiName.from_oid, peer.names)))
+        self.log = self.log.having(peer=name)
+        for warning in peer.warnings:
+            mnemonic, _, sentence = warning.partition(": ")
+            self.log.daily(sentence or warning, mnemonic=mnemonic if sentence else None)
+        left = peer.not_after_ms / 1000 - time.time()
+        if left <= PEER_EXPIRY_DAYS * 86400:
+            self.log.daily(f"the certificate of {name}, or of its authority, expires in {about(left)}")
 
     async def _ask_other(self) -> bytes:
         """Open the other side and wait for its answer; again if only the association number was taken (62351-4)."""
@@ -322,6 +339,8 @@ class Bridge:
             return
         self._joined = True
         self._first = None
+        if outgoing.side == SECURED:
+            self._meet(outgoing)
         self.log.info("association open", source=incoming.connection.peer_address)
         incoming.join(outgoing.connection)
         outgoing.join(incoming.connection)

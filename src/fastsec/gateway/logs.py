@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from typing import Any, Final, TextIO
+from typing import Any, ClassVar, Final, TextIO
 
 from fastsec.events import SecurityEvent
 from fastsec.gateway import words
@@ -34,6 +34,8 @@ _SYSLOG: Final = {
     logging.DEBUG: 7,
 }
 _VALUE_MAX: Final = 400
+DAY: Final = 86400.0
+TOLD_MAX: Final = 1000
 
 
 class Log:
@@ -44,6 +46,8 @@ class Log:
     """
 
     __slots__ = ("_logger", "fields")
+
+    _told: ClassVar[dict[str, float]] = {}
 
     def __init__(self, **fields: object) -> None:
         self._logger = logging.getLogger(LOGGER)
@@ -64,6 +68,15 @@ class Log:
     def warning(self, message: str, **fields: object) -> None:
         """What somebody should look at."""
         self._write(logging.WARNING, message, fields)
+
+    def daily(self, message: str, **fields: object) -> None:
+        """A warning that every association would repeat: told once a day."""
+        now = time.monotonic()
+        if now - self._told.get(message, -DAY) >= DAY:
+            if len(self._told) >= TOLD_MAX:
+                self._told.clear()
+            self._told[message] = now
+            self._write(logging.WARNING, message, fields)
 
     def error(self, message: str, **fields: object) -> None:
         """What did not work."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fastsec.gateway import model
 
 
+_ANY = OsiAddress(tsel=None, ssel=None, psel=None)  # of a listener: whatever is called is taken
+
+
 def parameters(route: model.Route) -> OsiParams:
     """The OSI parameters towards the plain peer of ``route``.
 
@@ -29,8 +32,8 @@ def parameters(route: model.Route) -> OsiParams:
     selectors = local.tsel is not None or local.ssel is not None or local.psel is not None
     return OsiParams(
         security=False,
-        local=_address(local),
-        remote=_address(near.remote),
+        local=_address(local, _ANY if route.role == "client" else OsiAddress()),
+        remote=_address(near.remote, OsiAddress()),
         password=near.password,
         application_context=None if context == profile.OID_MMS_AC else context,
         check_selectors=route.role == "client" and selectors,
@@ -38,8 +41,7 @@ def parameters(route: model.Route) -> OsiParams:
     )
 
 
-def _address(own: model.OsiAddress) -> OsiAddress:
-    usual = OsiAddress()
+def _address(own: model.OsiAddress, usual: OsiAddress) -> OsiAddress:
     return OsiAddress(
         tsel=_selector(own.tsel, usual.tsel),
         ssel=_selector(own.ssel, usual.ssel),

@@ -154,6 +154,9 @@ class Runner:
         """Take nothing new; give up what is not open yet; release what is."""
         for listener in self._listeners:
             listener.stop_listening()
+            for connection in listener.connections:
+                if not connection.is_open:
+                    connection.abort(reason="the gateway is going down")
         if self._dialler is not None:
             await self._dialler.close()
         if self._waiting is not None:
