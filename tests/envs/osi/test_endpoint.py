@@ -298,6 +298,14 @@ def test_wrong_called_name_is_refused_where_that_is_configured(changed: dict[str
     assert confirmation.diagnostic == diagnostic
 
 
+def test_a_name_that_is_not_configured_lets_all_in() -> None:
+    for local in (replace(CALLED, ae_qualifier=None), replace(CALLED, ap_title=None)):
+        responder = OsiParams(security=False, local=local, check_called=True)
+        other = replace(CALLED, ap_title="1.9") if local.ap_title is None else replace(CALLED, ae_qualifier=99)
+        pair = Pair.make(replace(PLAIN_INITIATOR, remote=other), responder).associate()
+        assert pair.responder.state is State.OPEN
+
+
 def test_secure_responder_need_not_check_the_called_name() -> None:
     initiator = replace(SECURE_INITIATOR, remote=replace(CALLED, ae_qualifier=13))
     pair = Pair.make(initiator, replace(SECURE_RESPONDER, check_called=False))

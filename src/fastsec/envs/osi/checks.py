@@ -85,9 +85,9 @@ def check_aarq(aarq: acse.Aarq, params: OsiParams, data_number: int | None) -> O
             return _user("INV_CALLING_AE_QUAL_RQ", acse.CALLING_AE_QUALIFIER, text)
     if params.titles_checked:
         local, called = params.local, aarq.called
-        if called.ap_title is not None and called.ap_title != local.ap_title:
+        if None not in (called.ap_title, local.ap_title) and called.ap_title != local.ap_title:
             return _user("INV_CALLED_AP_TITLE_RQ", acse.CALLED_AP_TITLE, "called AP-title is not ours")
-        if called.ae_qualifier is not None and called.ae_qualifier != local.ae_qualifier:
+        if None not in (called.ae_qualifier, local.ae_qualifier) and called.ae_qualifier != local.ae_qualifier:
             return _user("INV_CALLED_AE_QUAL_RQ", acse.CALLED_AE_QUALIFIER, "called AE-qualifier is not ours")
     if data_number is None:
         name = "e2eSecurityAS" if params.security else "MMS"

@@ -67,8 +67,8 @@ class OsiParams:
         max_tpdu_size: largest TPDU to agree on, in octets, 128..65408. Above 8192 the preferred-size parameter of
             X.224 is used, which peers from before 1995 may not know.
         check_selectors: a responder refuses other called selectors than its own; an own one of None lets all in.
-        check_called: a responder refuses a called AP-title or AE-qualifier that is present and not its own; None:
-            with security only.
+        check_called: a responder refuses a called AP-title or AE-qualifier that is present and not its own; an own
+            one of None lets all in. None: with security only.
     """
 
     security: bool
