@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import socket
 import threading
 
 import pytest
@@ -405,5 +406,55 @@ def test_who_may_call(run, world, authority) -> None:
             await two.opened()
             assert events == []
             assert two.client.assoc.initiate_response == RESPONSE
+
+    run(main())
+
+
+def test_a_factory_that_fails_refuses_one_connection(run, world, authority) -> None:
+    complaints = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context["exception"]))
+        good = [None, Recorder()]
+
+        def factory() -> Recorder:
+            handler = good.pop(0)
+            if handler is None:
+                raise ZeroDivisionError
+            return handler
+
+        async with serve(factory, "osi://127.0.0.1:0", world.der) as listener:
+            reader, writer = await asyncio.open_connection(*listener.addresses[0])
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+            address = "osi://{}:{}".format(*listener.addresses[0])
+            assoc = await connect(address, world.centre, peer=DER, initiate=INITIATE)
+            await assoc.release()
+
+    run(main())
+    assert [type(error) for error in complaints] == [ZeroDivisionError]
+
+
+def test_dead_peers_are_noticed_by_the_operating_system(run, world, authority) -> None:
+    async def main() -> None:
+        async with pair(world, authority) as two:
+            await two.opened()
+            for end in (two.client, two.server):
+                sock = end.assoc.transport.get_extra_info("socket")
+                with socket.fromfd(sock.fileno(), sock.family, socket.SOCK_STREAM) as same:
+                    assert same.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                    assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["secured", "secured-tls"])
+def test_the_handshake_says_whether_there_is_tls(run, world, authority, kind) -> None:
+    async def main() -> None:
+        async with pair(world, authority, kind) as two:
+            await two.opened()
+            for end in (two.client, two.server):
+                assert end.assoc._engine._endpoint.config.tls_protected is (kind == "secured-tls")
 
     run(main())

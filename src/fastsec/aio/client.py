@@ -89,7 +89,7 @@ def connect(
         ConfigError: arguments. OSError: TCP. Aborted, Rejected, PeerError: the attempt failed.
     """
     client = check_role(role)
-    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate)
+    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None)
     return _stream(address, maker, tls, client, initiate, answer, local_address)
 
 
@@ -126,7 +126,8 @@ async def connect_handler(
     local_address: tuple[str, int] | None = None,
 ) -> Connection:
     """As ``connect``, for callbacks: returns when TCP stands; the handler is told the rest."""
-    maker = SecuredMaker(config, client=check_role(role), peer=peer, osi=osi, initiate=initiate)
+    client = check_role(role)
+    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None)
     return await dial(address, maker, handler, tls, local_address)
 
 
@@ -215,7 +216,12 @@ async def dial(
     return connection
 
 
-def keep_alive(sock: socket.socket | None) -> None:
-    """Let the operating system notice a peer that has vanished; sockets accepted from a listening one inherit it."""
+def keep_alive(sock: Any) -> None:
+    """Let the operating system notice a peer that has vanished; sockets accepted from a listening one inherit it.
+
+    Arguments:
+        sock: a socket, or what an event loop shows instead of one.
+    """
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with socket.fromfd(sock.fileno(), sock.family, socket.SOCK_STREAM) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -13,9 +13,10 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -102,7 +103,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_can_write", "_channel", "_deliver", "_due", "_engine", "_fast_rx", "_fast_tx", "_handler", "_keep", "_keeper",
+        "_can_write", "_channel", "_due", "_engine", "_fast_rx", "_fast_tx", "_handler", "_keep", "_keeper",
         "_linger", "_lost", "_news", "_osi", "_patient", "_pause", "_phase", "_reason", "_runtime", "_sink", "_slot",
         "_task", "_telling", "_transport", "_tx", "client", "context", "own_initiate", "peer_initiate", "request",
     )  # fmt: skip
@@ -122,7 +123,6 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self._runtime = runtime
         self._handler = handler
-        self._deliver = handler.pdus_received
         self._engine = engine
         if not isinstance(engine, PlainAssociation):
             engine.wakeup = self._wakened
@@ -311,7 +311,7 @@ class Connection(asyncio.Protocol):
             pdus = self._channel.feed(data, time_ns() // 1_000_000)
             if pdus:
                 try:
-                    self._deliver(self, pdus)
+                    self._handler.pdus_received(self, pdus)
                 except Exception as error:
                     self._handler_failed(error)
             frame = self._channel.next()
@@ -455,7 +455,7 @@ class Connection(asyncio.Protocol):
         pdus = self._channel.feed(b"", time_ns() // 1_000_000)
         if pdus:
             try:
-                self._deliver(self, pdus)
+                self._handler.pdus_received(self, pdus)
             except Exception as error:
                 self._handler_failed(error)
             if self._phase >= LINGER:
@@ -488,7 +488,7 @@ class Connection(asyncio.Protocol):
             indication.user_data,
             at,
             calling=_name_of(indication.calling),
-            source=self.peer_address.rpartition(":")[0],
+            source=sys.intern(self.peer_address.rpartition(":")[0]),  # kept by the engine; often the same
         )
 
     def _associate_cnf(self, indication: AssociateCnf, at: Instant) -> None:
@@ -543,8 +543,10 @@ class Connection(asyncio.Protocol):
 
         So a handler that writes from within a callback never overtakes a PDU the engine has already protected.
         """
+        if self._phase >= LINGER:
+            return
         engine = self._engine
-        outputs = engine.outputs() if self._phase < LINGER else None
+        outputs = engine.outputs()
         while outputs:
             for output in outputs:
                 kind = type(output)
@@ -733,7 +735,7 @@ class Connection(asyncio.Protocol):
         self._call(self._handler.confirmed)
 
     def _received(self, output: Received) -> None:
-        self._call(self._deliver, output.pdus)
+        self._call(self._handler.pdus_received, output.pdus)
 
     def _release_asked(self, output: ReleaseIndication) -> None:
         self._settle(self._call(self._handler.release_requested), self._answer_release)
@@ -783,7 +785,6 @@ class Connection(asyncio.Protocol):
                 transport.write_eof()  # the peer has all; it closes, and what it still sends is read and dropped
         self._set_due(limits.OUR_ABORT_LINGER)
         handler, self._handler = self._handler, _NOBODY
-        self._deliver = _NOBODY.pdus_received
         try:
             handler.ended(self, self._reason or error)
         except Exception as failure:
@@ -849,8 +850,14 @@ class _Gone(asyncio.Transport):
 
 def _name_of(title: AeTitle) -> OsiName | None:
     if isinstance(title.ap_title, str) and isinstance(title.ae_qualifier, int):
-        return OsiName.of(title.ap_title, title.ae_qualifier)
+        return _shared_name(title.ap_title, title.ae_qualifier)
     return None
+
+
+@lru_cache(maxsize=1024)
+def _shared_name(ap_title: str, ae_qualifier: int) -> OsiName | None:
+    """One object for all associations of a peer: the engine keeps it as long as the association lives."""
+    return OsiName.of(ap_title, ae_qualifier)
 
 
 _FAILED: Final = object()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import fcntl
 import logging
 import os
@@ -107,23 +108,24 @@ class Identity:
 
     def __init__(self, config: Config) -> None:
         self._first = Endpoint(config, now=now())
-        self._siblings: OrderedDict[int, Endpoint] = OrderedDict({id(config): self._first})
+        self._siblings: OrderedDict[tuple[int, bool], tuple[Config, Endpoint]] = OrderedDict()
         self.file: ReplayFile | None = None
 
-    def endpoint(self, config: Config) -> Endpoint:
-        """The endpoint with ``config``."""
+    def endpoint(self, config: Config, *, tls: bool = False) -> Endpoint:
+        """The endpoint with ``config``; ``tls``: there is TLS below, which its handshakes then say."""
         if config.replay_file is not None and self.file is None:
             self.file = ReplayFile(config.replay_file, self._first)
-            for endpoint in self._siblings.values():
+            for _, endpoint in self._siblings.values():
                 endpoint.refuse_before = self._first.refuse_before
-        known = self._siblings.get(id(config))
-        if known is not None and known.config is config:
-            return known
+        key = (id(config), tls)
+        known = self._siblings.get(key)
+        if known is not None and known[0] is config:
+            return known[1]
         sibling = copy.copy(self._first)  # numbers, memory and limits stay shared
-        sibling.config = config
+        sibling.config = dataclasses.replace(config, tls_protected=True) if tls else config
         sibling.own_certificate = config.credential.certificate
         sibling.half_open = 0
-        self._siblings[id(config)] = sibling
+        self._siblings[key] = (config, sibling)
         if len(self._siblings) > CONFIGS_KEPT:
             self._siblings.popitem(last=False)
         return sibling

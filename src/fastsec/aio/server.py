@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
+import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastsec import limits
 from fastsec.aio.address import parse_address
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fastsec.pki.identity import OsiName
 
 _log = logging.getLogger("fastsec.server")
+
+REFUSALS_NOTED_EVERY: Final = 10.0  # seconds: who floods the port does not flood the log
 
 HandlerFactory = Callable[[], AssociationHandler]
 
@@ -60,6 +62,8 @@ class Server:
         self._half_open: set[Connection] = set()
         self._listener: asyncio.Server | None = None
         self._empty: asyncio.Future[None] | None = None
+        self._refused = 0
+        self._noted = -REFUSALS_NOTED_EVERY
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -84,7 +88,7 @@ class Server:
             self._accept, None if host == "*" else host, port, backlog=backlog, start_serving=False
         )
         for sock in self._listener.sockets:
-            keep_alive(sock if isinstance(sock, socket.socket) else getattr(sock, "_sock", None))
+            keep_alive(sock)
         await self._listener.start_serving()
 
     def replace(self, *, maker: Maker | None = None, tls: TLSConfig | None = None) -> None:
@@ -94,16 +98,30 @@ class Server:
 
     def _accept(self) -> asyncio.Protocol:
         if len(self._connections) >= self.max_connections or len(self._half_open) >= self.max_half_open:
-            _log.warning(
-                "connection refused: %d connections, %d without association", len(self._connections), self.half_open
-            )
+            self._note_refusal()
             return _Refused()
-        connection = self._maker(self._runtime, self._factory(), self)
+        try:
+            connection = self._maker(self._runtime, self._factory(), self)
+        except Exception as error:
+            self._runtime.loop.call_exception_handler({"message": "making a handler", "exception": error})
+            return _Refused()
         self._connections.add(connection)
         self._half_open.add(connection)
         layer = TLSLayer(connection, self._tls, server_side=True) if self._tls is not None else None
         connection.begin(layer, limits.OUR_ACCEPT_TO_AARQ)
         return layer or connection
+
+    def _note_refusal(self) -> None:
+        self._refused += 1
+        now = time.monotonic()
+        if now - self._noted >= REFUSALS_NOTED_EVERY:
+            _log.warning(
+                "%d connections refused: %d are there, %d of them without association",
+                self._refused,
+                len(self._connections),
+                self.half_open,
+            )
+            self._noted, self._refused = now, 0
 
     def opened(self, connection: Connection) -> None:
         """Its association is open."""
@@ -211,7 +229,8 @@ def serve(
     Errors:
         ConfigError: arguments. OSError: the address cannot be bound.
     """
-    maker = SecuredMaker(config, client=check_role(role), peer=peer, osi=osi, initiate=initiate)
+    client = check_role(role)
+    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None)
     return _serving(factory, address, maker, tls, max_connections, backlog)
 
 

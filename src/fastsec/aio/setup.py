@@ -47,12 +47,20 @@ class SecuredMaker:
     Arguments:
         client: association role.
         peer: client: whom to call.
+        tls: whether there is TLS below; the peer is told (confParams).
     Errors:
         ConfigError: a client without peer, unusable parameters or replay file.
     """
 
     def __init__(
-        self, config: Config, *, client: bool, peer: OsiName | None, osi: OsiParams | None, initiate: bytes
+        self,
+        config: Config,
+        *,
+        client: bool,
+        peer: OsiName | None,
+        osi: OsiParams | None,
+        initiate: bytes,
+        tls: bool = False,
     ) -> None:
         from fastsec.aio.endpoints import identity_of
         from fastsec.association import Association, Environment, Role
@@ -71,7 +79,7 @@ class SecuredMaker:
         self._initiate = initiate
         self._params = secured_params(config, peer, osi)
         self._identity = identity_of(config)
-        self._endpoint = self._identity.endpoint(config)
+        self._endpoint = self._identity.endpoint(config, tls=tls)
         self._sink = config.sink
         self._keep = self._identity.keep
 

@@ -356,7 +356,7 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
         """Send the alert that OpenSSL has left in the BIO, close, say why."""
         self._state = _CLOSED
         self._error = Aborted("provider", None, f"TLS: {_reason(error)}")
-        _log.warning("%s: TLS: %s", self._peer(), _reason(error))
+        _log.info("%s: TLS: %s", self._peer(), _reason(error))
         if self._outgoing.pending:
             self._below.write(self._outgoing.read())
         if self._below.get_write_buffer_size() > PIECE:
