@@ -1,0 +1,134 @@
+"""Association numbers and what an endpoint shares."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine_pair import CLIENT, SERVER, UTC, ConnectionPair, config
+from fastsec import limits
+from fastsec.errors import ConfigError, LimitReached
+from fastsec.instant import Instant
+from fastsec.peers import Endpoint, PeerNumbers
+
+NOW = Instant(UTC, 1_000_000)
+
+
+def numbers(worker: tuple[int, int] = (0, 1), first: int = 0) -> PeerNumbers:
+    return PeerNumbers(worker, lambda count: first % count)
+
+
+def at(seconds: float) -> Instant:
+    return Instant(UTC + int(seconds * 1000), NOW.mono_ms + int(seconds * 1000))
+
+
+def test_client_numbers_are_cyclic_and_skip_live_ones() -> None:
+    own = numbers(first=997)
+    assert [own.take_client_number(NOW)[0] for _ in range(5)] == [997, 998, 999, 0, 1]
+    own.live_as_client.discard(998)
+    assert own.take_client_number(NOW)[0] == 2
+
+
+def test_all_thousand_then_the_limit() -> None:
+    own = numbers(first=500)
+    assert len({own.take_client_number(NOW)[0] for _ in range(1000)}) == 1000
+    with pytest.raises(LimitReached):
+        own.take_client_number(NOW)
+    own.live_as_client.discard(7)
+    assert own.take_client_number(NOW)[0] == 7
+
+
+def test_a_time_and_number_pair_never_repeats_even_if_the_clock_steps_back() -> None:
+    own = numbers()
+    seen = set()
+    for i in range(3000):
+        n, utc_ms = own.take_client_number(Instant(UTC - i, NOW.mono_ms + i))
+        assert (n, utc_ms) not in seen
+        seen.add((n, utc_ms))
+        own.live_as_client.discard(n)
+
+
+def test_a_rejected_number_rests_for_the_window_unless_it_is_the_last() -> None:
+    own = numbers()
+    n, _ = own.take_client_number(NOW)
+    own.live_as_client.discard(n)
+    own.avoid(n, NOW)
+    own._next_n = n
+    assert own.take_client_number(NOW)[0] == n + 1
+    own._next_n = n
+    assert own.take_client_number(at(limits.OUR_REPLAY_WINDOW))[0] == n
+    last = numbers()
+    for _ in range(1000):
+        last.take_client_number(NOW)
+    last.live_as_client.discard(3)
+    last.avoid(3, NOW)
+    assert last.take_client_number(NOW)[0] == 3
+
+
+def test_a_pair_rests_for_20_minutes() -> None:
+    own = numbers()
+    m = own.choose_server_number(5, NOW)
+    own.hold((5, m))
+    assert own.is_live((5, m))
+    own.free((5, m), at(1))
+    assert not own.is_live((5, m))
+    taken = {own.choose_server_number(5, at(2)) for _ in range(1000)}
+    assert m not in taken
+    own.choose_server_number(5, at(limits.OUR_ASSO_PAIR_QUARANTINE + 2))
+    assert (5, m) not in own._pairs
+
+
+def test_no_number_is_left_for_a_client_number() -> None:
+    own = numbers()
+    for m in range(1000):
+        own.hold((5, m))
+    assert own.choose_server_number(5, NOW) is None
+    assert own.choose_server_number(6, NOW) is not None
+
+
+def test_a_pair_taken_again_is_not_freed_by_its_old_quarantine() -> None:
+    own = numbers()
+    own.hold((1, 2))
+    own.free((1, 2), at(0))
+    own.hold((1, 2))
+    own.choose_server_number(1, at(limits.OUR_ASSO_PAIR_QUARANTINE + 1))
+    assert own.is_live((1, 2))
+
+
+@given(st.integers(1, 7).flatmap(lambda n: st.tuples(st.integers(0, n - 1), st.just(n))), st.integers(0, 10**9))
+@settings(max_examples=100)
+def test_workers_split_the_numbers(worker: tuple[int, int], first: int) -> None:
+    own = numbers(worker, first)
+    index, count = worker
+    for _ in range(50):
+        assert own.take_client_number(NOW)[0] % count == index
+        m = own.choose_server_number(1, NOW)
+        assert m is not None
+        assert m % count == index
+        assert 0 <= m < limits.OUR_ASSO_NUMBERS
+
+
+@pytest.mark.parametrize("worker", [(1, 1), (-1, 2), (0, 0), (0, 1001)])
+def test_worker_out_of_range(worker: tuple[int, int]) -> None:
+    with pytest.raises(ConfigError):
+        Endpoint(config(CLIENT), now=NOW, worker=worker)
+
+
+def test_numbers_start_at_random() -> None:
+    starts = {Endpoint(config(CLIENT), now=NOW).numbers(SERVER.oid)._next_n for _ in range(20)}
+    assert len(starts) > 5
+    fixed = Endpoint(config(CLIENT), now=NOW, random=lambda count: bytes(count - 1) + b"\x11")
+    assert fixed.numbers(SERVER.oid)._next_n == 17
+
+
+def test_two_identities_in_both_roles_share_the_pairs() -> None:
+    """A calls B and B calls A: no n:m is live twice."""
+    start = Instant(UTC - 3_600_000, 0)
+    a, b = Endpoint(config(CLIENT), now=start), Endpoint(config(SERVER), now=start)
+    pairs = set()
+    for i in range(20):
+        ends = (a, b) if i % 2 else (b, a)
+        pair = ConnectionPair(endpoints=ends, now=Instant(UTC + i, 1_000_000 + i)).open()
+        pairs.add(pair.client.association.asso_id)
+    assert len(pairs) == 20
