@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from fastsec import limits
 from fastsec.aio.connection import Connection
 from fastsec.aio.plain import BareAssociation, PlainAssociation
-from fastsec.envs.osi import OsiAddress, OsiParams
+from fastsec.envs.osi import OsiAddress, OsiParams, connect_room
 from fastsec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,13 +71,15 @@ class SecuredMaker:
             raise ConfigError("peer is whom a client calls; a server lets in who stands in config.peers")
         self._association = Association
         self._role = Role.CLIENT if client else Role.SERVER
+        self._params = secured_params(config, peer, osi)
         self._environment = Environment(
-            handshake_timeout_s=limits.OUR_AARQ_TO_AARE, release_timeout_s=limits.OUR_RELEASE
+            handshake_timeout_s=limits.OUR_AARQ_TO_AARE,
+            release_timeout_s=limits.OUR_RELEASE,
+            handshake_max=connect_room(self._params),
         )
         self._client = client
         self._peer = peer
         self._initiate = initiate
-        self._params = secured_params(config, peer, osi)
         self._identity = identity_of(config)
         self._endpoint = self._identity.endpoint(config, tls=tls)
         self._sink = config.sink
