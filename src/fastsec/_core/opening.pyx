@@ -35,7 +35,7 @@ from fastsec._core.params cimport (
     raise_library,
     take_start,
 )
-from fastsec._core.transfer cimport Parts, is_appl, is_appl_tag, is_null, parse, quick_length
+from fastsec._core.transfer cimport Parts, is_appl, is_appl_tag, is_null, parse, quick_stop
 
 from fastsec import limits
 from fastsec.errors import DecodeError, IntegrityError, LocalError, ReplayError
@@ -307,13 +307,12 @@ cdef class OpenGuard:
         if not self.alive or size < FAST_MIN or self.mode == M_CBC_HMAC or self.mode == M_CBC_GMAC:
             return None
         # Headers. FAST_MIN makes the first three readable; every length is then held against what surrounds it.
-        if p[0] != 0x30 or quick_length(p, &pos) != size - pos or p[pos] != 0x30:
+        if p[0] != 0x30 or quick_stop(p, &pos) != size or p[pos] != 0x30:
             return None
         pos += 1
-        length = quick_length(p, &pos)
+        tbp_stop = quick_stop(p, &pos)
         tbp = pos
-        tbp_stop = pos + length
-        if length < 48 or p[pos] != 0x30:
+        if tbp_stop - tbp < 48 or p[pos] != 0x30:
             return None
         if self.mode == M_AE:
             if tbp_stop != size:
@@ -321,10 +320,9 @@ cdef class OpenGuard:
         elif tbp_stop != size - params.auth_size - params.icv_len:
             return None
         pos += 1
-        length = quick_length(p, &pos)
+        token_stop = quick_stop(p, &pos)
         token = pos
-        token_stop = pos + length
-        k = length - params.head_size - TIME - 2 - (2 + NONCE if self.mode == M_AE else 0)
+        k = token_stop - token - params.head_size - TIME - 2 - (2 + NONCE if self.mode == M_AE else 0)
         if not 1 <= k <= 4 or token_stop > tbp_stop - 4:
             return None
         # ClearToken2
@@ -354,8 +352,10 @@ cdef class OpenGuard:
                 return None
             iv = q + 2
             pos += 1
-            length = quick_length(p, &pos) - params.icv_len
-            if length < 2 or pos + length + params.icv_len != tbp_stop:
+            if quick_stop(p, &pos) != tbp_stop:
+                return None
+            length = tbp_stop - pos - params.icv_len
+            if length < 2:
                 return None
             out = PyBytes_FromStringAndSize(NULL, length)
             plain = <uint8_t *>PyBytes_AS_STRING(out)

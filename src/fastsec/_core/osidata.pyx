@@ -33,7 +33,7 @@ from fastsec._core.tpkt cimport (
     put_dt,
     put_frames,
 )
-from fastsec._core.transfer cimport header_size, put_header, quick_length
+from fastsec._core.transfer cimport header_size, put_header, quick_stop
 
 from fastsec import limits
 from fastsec.errors import DecodeError, LimitReached, LocalError, PeerError, StateError
@@ -367,12 +367,12 @@ cdef class OsiChannel:
             return -1
         if size >= QUICK_MIN and p[SESSION] == 0x61:
             pos = SESSION + 1
-            if quick_length(p, &pos) == size - pos and p[pos] == 0x30:
+            if quick_stop(p, &pos) == size and p[pos] == 0x30:
                 pos += 1
-                if (quick_length(p, &pos) == size - pos
+                if (quick_stop(p, &pos) == size
                         and memcmp(p + pos, self.rx_id, self.rx_id_size) == 0 and p[pos + self.rx_id_size] == 0xA0):
                     pos += self.rx_id_size + 1
-                    if quick_length(p, &pos) == size - pos:
+                    if quick_stop(p, &pos) == size:
                         return pos
         # Any other definite form of the same thing.
         pos = SESSION

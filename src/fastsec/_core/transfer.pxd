@@ -97,16 +97,18 @@ cdef inline uint8_t *put_header(uint8_t *out, uint8_t tag, Py_ssize_t length) no
     return out + 5
 
 
-cdef inline Py_ssize_t quick_length(const uint8_t *p, Py_ssize_t *pos) noexcept nogil:
-    """A definite length of at most three octets at pos; -1 for any other. The caller knows that four may be read."""
-    cdef uint8_t octet = p[pos[0]]
+cdef inline Py_ssize_t quick_stop(const uint8_t *p, Py_ssize_t *pos) noexcept nogil:
+    """Read a definite length of at most three octets at pos and move pos to the content. Returns where the content
+    ends, -1 for any other length. The caller knows that three octets may be read there."""
+    cdef Py_ssize_t at = pos[0]
+    cdef uint8_t octet = p[at]
     if octet < 0x80:
-        pos[0] += 1
-        return octet
+        pos[0] = at + 1
+        return at + 1 + octet
     if octet == 0x82:
-        pos[0] += 3
-        return p[pos[0] - 2] << 8 | p[pos[0] - 1]
+        pos[0] = at + 3
+        return at + 3 + (p[at + 1] << 8 | p[at + 2])
     if octet == 0x81:
-        pos[0] += 2
-        return p[pos[0] - 1]
+        pos[0] = at + 2
+        return at + 2 + p[at + 1]
     return -1
