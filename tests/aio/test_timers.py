@@ -158,6 +158,22 @@ def test_a_target_may_set_its_next_deadline(loop) -> None:
     assert len(target.fired) == 3
 
 
+def test_a_distant_deadline_set_while_firing_hides_no_near_one(loop) -> None:
+    timers = Timers(loop)
+    first, second = Target(loop, timers), Target(loop, timers)
+    plain = first.timer_expired
+
+    def distant() -> None:
+        plain()
+        first.due(loop.now + 3_600_000)
+
+    first.timer_expired = distant
+    first.due(loop.now + 100)
+    second.due(loop.now + 200)
+    loop.run_until(loop.now + 1000)
+    assert (len(first.fired), len(second.fired)) == (1, 1)
+
+
 def test_the_heap_does_not_grow_with_moves(loop) -> None:
     timers = Timers(loop)
     target = Target(loop, timers)

@@ -11,9 +11,9 @@ from fastsec.envs.osi import OsiAddress, OsiParams, connect_room
 from fastsec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fastsec.aio.connection import Keeper
     from fastsec.aio.handler import AssociationHandler
     from fastsec.aio.runtime import Runtime
+    from fastsec.aio.wiring import Keeper
     from fastsec.config import Config
     from fastsec.pki.identity import OsiName
 

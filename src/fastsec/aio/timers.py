@@ -116,5 +116,5 @@ class Timers:
             return
         while self._heap and self._heap[0] not in self._slots:
             heapq.heappop(self._heap)
-        if self._heap and self._handle is None:
+        if self._heap and (self._handle is None or self._heap[0] < self._armed):
             self._arm(self._heap[0], mono_ms())
