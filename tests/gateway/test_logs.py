@@ -18,6 +18,7 @@ from fastsec.control import check_time
 from fastsec.errors import HandshakeError
 from fastsec.gateway import logs, words
 from fastsec.gateway.logs import JsonFormatter, Log, TextFormatter
+from fastsec.secpdu.fields import SecPduKind
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_parameters_say_more(params: dict[str, str], text: str) -> None:
 
 def test_the_engines_clock_words_are_understood() -> None:
     with pytest.raises(HandshakeError) as caught:
-        check_time("20260101120000.000Z", 1767268800_000 + 14 * 60_000 + 5, "x")
+        check_time("20260101120000.000Z", 1767268800_000 + 14 * 60_000 + 5, SecPduKind.HANDSHAKE_REQ)
     event = events.named("INV_TIME_ASS_REQ", check="time", reason=caught.value)
     assert words.describe(event) == "the peer's clock is 14 min behind ours; at most 10 min are allowed"
 

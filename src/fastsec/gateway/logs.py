@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
+from functools import lru_cache
 from typing import Any, ClassVar, Final, TextIO
 
 from fastsec.events import SecurityEvent
@@ -34,6 +36,7 @@ _SYSLOG: Final = {
     logging.DEBUG: 7,
 }
 _VALUE_MAX: Final = 400
+_SIMPLE: Final = re.compile(r"[!#-<>-\[\]-~]+")  # visible ASCII but for quote, equals sign and backslash
 DAY: Final = 86400.0
 TOLD_MAX: Final = 1000
 
@@ -97,9 +100,11 @@ class Log:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    seconds = int(record.created)
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(record.msecs):03d}Z"
-    result: dict[str, Any] = {"time": stamp, "level": _LEVEL_NAMES.get(record.levelno, record.levelname.lower())}
+    stamp = _second(int(record.created))
+    result: dict[str, Any] = {
+        "time": f"{stamp}.{int(record.msecs):03d}Z",
+        "level": _LEVEL_NAMES.get(record.levelno, record.levelname.lower()),
+    }
     result["msg"] = _cut(record.getMessage())
     fields = getattr(record, "fields", None)
     if fields is None:
@@ -109,6 +114,11 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     if record.exc_info and record.exc_info[0] is not None:
         result["error"] = record.exc_info[0].__name__
     return result
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _cut(text: str) -> str:
@@ -146,9 +156,10 @@ def _plain(value: object) -> object:
 
 
 def _quoted(value: object) -> str:
-    text = _cut(str(value))
-    simple = text.isascii() and text.isprintable() and text and not any(char in text for char in ' "=\\')
-    return text if simple else json.dumps(text, ensure_ascii=not text.isprintable())
+    text = _cut(value if type(value) is str else str(value))
+    if _SIMPLE.fullmatch(text):
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def setup(form: str, level: str, stream: TextIO, *, journal: bool = False) -> logging.Handler:
