@@ -6,8 +6,8 @@ threads on the values they are given; nothing here knows an association.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from fastsec import limits, profile
@@ -55,6 +55,7 @@ CARRIER_OF: Final = {
     SecPduKind.RELEASE_RSP: Carrier.RELEASE_RSP,
 }
 
+STEP: Final = {kind: kind.standard_name for kind in SecPduKind}
 _own_algorithm: Final = {oid: algorithm_id(oid) for oid in SIGNATURES}
 
 
@@ -66,34 +67,40 @@ def signature_algorithm(credential: Credential) -> AlgorithmId:
 # --- what handshake and control PDUs have in common -----------------------------------------------------------------
 
 
+@lru_cache(maxsize=limits.OUR_PARSED_CERTIFICATES)
+def parse_certificate(der: bytes) -> Certificate:
+    """The parsed certificate. Peers come back with the same one, so parsing, and nothing else, is remembered: path,
+    validity and revocation are looked at every time."""
+    return Certificate(der)
+
+
 def check_signature(
-    pdu: Handshake | Control, token: ClearToken1 | ClearToken3, certificate: Callable[[], Certificate]
+    pdu: Handshake | Control, token: ClearToken1 | ClearToken3, known: Certificate | None = None
 ) -> Certificate:
     """The three signature checks, before any signed field is judged; returns the certificate of the verified key.
 
     Arguments:
-        certificate: gives the parsed pkCert; called only after sigAlg was judged.
+        known: pkCert parsed, if the caller has it.
     Errors:
         HandshakeError "signature-algorithm", "signature-mismatch", "certificate"; IntegrityError "signature".
     """
-    step = pdu.kind.standard_name
     if token.sig_alg.oid not in SIGNATURES:
-        raise HandshakeError("signature algorithm not supported", check="signature-algorithm", step=f"{step}.sigAlg")
+        step = f"{STEP[pdu.kind]}.sigAlg"
+        raise HandshakeError("signature algorithm not supported", check="signature-algorithm", step=step)
     if token.sig_alg != pdu.algo:
-        raise HandshakeError(
-            "Signature.algo is not the signed sigAlg", check="signature-mismatch", step=f"{step}.sign.algo"
-        )
-    parsed = certificate()
+        step = f"{STEP[pdu.kind]}.sign.algo"
+        raise HandshakeError("Signature.algo is not the signed sigAlg", check="signature-mismatch", step=step)
+    parsed = known or parse_certificate(token.pk_cert)
     parsed.public_key.verify(token.sig_alg.oid, pdu.tbs, pdu.signature)
     return parsed
 
 
-def check_time(text: str, utc_ms: int, step: str) -> None:
+def check_time(text: str, utc_ms: int, kind: SecPduKind) -> None:
     """HandshakeError "time" unless ``text`` is within 10 min of now."""
     ahead = time_utc_ms(text) - utc_ms
     if abs(ahead) > limits.SPEC_CLOCK_SKEW * 1000:
         words = f"{abs(ahead) // 60_000} min {'ahead' if ahead > 0 else 'behind'}"
-        raise HandshakeError(f"the peer's clock is {words}", check="time", step=step)
+        raise HandshakeError(f"the peer's clock is {words}", check="time", step=f"{STEP[kind]}.tbs.token.time")
 
 
 # --- one control PDU ------------------------------------------------------------------------------------------------
@@ -163,13 +170,11 @@ def take_control(control: Control, expected: Expectation) -> TakenControl:
         PeerError with the name of the first check that failed.
     """
     token = control.token3
-    step = f"{control.kind.standard_name}.tbs.token3"
+    step = f"{STEP[control.kind]}.tbs.token3"
     known = expected.peer
     same = known is not None and equal(token.pk_cert, known.certificate.der)
     # decode has happened -> sigAlg -> mismatch -> signature
-    certificate = check_signature(
-        control, token, lambda: known.certificate if same and known is not None else Certificate(token.pk_cert)
-    )
+    certificate = check_signature(control, token, known.certificate if same and known is not None else None)
     # certificate -> identity
     if not same:
         fresh = expected.trust.validate(token.pk_cert, token.cert_path, expected.utc_ms, certificate=certificate)
@@ -181,7 +186,7 @@ def take_control(control: Control, expected: Expectation) -> TakenControl:
         raise HandshakeError("version differs from the handshake", check="version", step=f"{step}.version")
     if token.asso_id not in expected.asso_ids:
         raise HandshakeError("not the number of this association", step=f"{step}.assoID")
-    check_time(token.time, expected.utc_ms, f"{step}.time")
+    check_time(token.time, expected.utc_ms, control.kind)
     key = time_key(token.time)
     if expected.seen:
         if key in expected.seen:

@@ -513,7 +513,7 @@ class Engine:
 
     def _drop_unconfirmed(self) -> None:
         if self.role is Role.SERVER and self._called is not None:
-            self._endpoint.drop_unconfirmed(self, self._called.oid)
+            self._endpoint.drop_unconfirmed(self, self._called)
 
     def evict(self, now: Instant) -> None:
         """End, unconfirmed, because others want in."""

@@ -20,15 +20,14 @@ finds in the negotiation is returned as ``later`` and raised only when they have
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastsec import limits
 from fastsec._core.crypto import Secret, equal
 from fastsec._core.pk import Ephemeral, check_public
 from fastsec.attribute import check_attribute_certificate
 from fastsec.config import Config, Policy
-from fastsec.control import check_signature, check_time, signature_algorithm
+from fastsec.control import STEP, check_signature, check_time, signature_algorithm
 from fastsec.errors import HandshakeError, PeerError
 from fastsec.keys import derive, hash_acceptance, hash_request
 from fastsec.negotiation import (
@@ -42,7 +41,6 @@ from fastsec.negotiation import (
     select_group,
     select_mode,
 )
-from fastsec.pki.certificate import Certificate
 from fastsec.secpdu.der import assemble, encode_handshake_tbs
 from fastsec.secpdu.fields import SecPduKind
 from fastsec.secpdu.model import AeaOffer, AlgorithmId, ClearToken1, DhPublic, Handshake, NonAeaOffer
@@ -75,28 +73,31 @@ def _sign_fitting(
 
 
 def _identify(
-    pdu: Handshake, config: Config, wanted: OsiName | None, others: tuple[OsiName | None, ...], utc_ms: int, v1: bool
+    pdu: Handshake, config: Config, wanted: OsiName | None, responding: OsiName | None, utc_ms: int
 ) -> tuple[VerifiedPeer, OsiName]:
     """The checks that HandshakeReq and HandshakeAcc have in common, in order, up to the time; (peer, its address).
 
     Arguments:
         wanted: the address that the certificate must carry; None if the environment gave none.
-        others: further addresses that must be equal to it.
-        v1: version must be exactly v1, else v1 must be among the bits.
+        responding: of HandshakeAcc: the address that the environment's answer came from; must be equal.
     """
+    v1 = pdu.kind is SecPduKind.HANDSHAKE_ACC
     token = pdu.token1
-    step = f"{pdu.kind.standard_name}.tbs.token1"
-    certificate = check_signature(pdu, token, lambda: Certificate(token.pk_cert))
+    step = STEP[pdu.kind]
+    certificate = check_signature(pdu, token)
     if not pdu.speaks(config.pp):
-        raise HandshakeError("another protected protocol", check="pp", step=f"{pdu.kind.standard_name}.pp")
+        raise HandshakeError("another protected protocol", check="pp", step=f"{step}.pp")
     peer = config.trust.validate(token.pk_cert, token.cert_path, utc_ms, certificate=certificate)
-    if wanted is None or wanted.oid not in peer.names or any(other != wanted for other in others):
-        raise HandshakeError("the certificate does not belong to the address", check="address", step=f"{step}.pkCert")
-    if equal(token.pk_cert, config.credential.certificate) or config.credential.name.oid in peer.names:
-        raise HandshakeError("our own certificate or identity came back", check="address", step=f"{step}.pkCert")
+    if wanted is None or wanted.oid not in peer.names or (v1 and responding != wanted):
+        step += ".tbs.token1.pkCert"
+        raise HandshakeError("the certificate does not belong to the address", check="address", step=step)
+    own = config.credential
+    if equal(token.pk_cert, own.certificate) or own.name.oid in peer.names:
+        step += ".tbs.token1.pkCert"
+        raise HandshakeError("our own certificate or identity came back", check="address", step=step)
     if (token.version != V1) if v1 else not token.version & V1:
-        raise HandshakeError("version is not v1", check="version", step=f"{step}.version")
-    check_time(token.time, utc_ms, f"{step}.time")
+        raise HandshakeError("version is not v1", check="version", step=f"{step}.tbs.token1.version")
+    check_time(token.time, utc_ms, pdu.kind)
     return peer, wanted
 
 
@@ -108,8 +109,7 @@ def _check_rest(token: ClearToken1, peer: VerifiedPeer, utc_ms: int) -> None:
 # --- step 1, client ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MadeRequest:
+class MadeRequest(NamedTuple):
     """The client's HandshakeReq and what the client keeps until the answer.
 
     Attributes:
@@ -167,8 +167,7 @@ def make_request(
 # --- step 3, server -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TakenRequest:
+class TakenRequest(NamedTuple):
     """A HandshakeReq whose signature, path, address and time are good.
 
     Attributes:
@@ -205,7 +204,7 @@ def take_request(
         PeerError with the name of the first check that failed.
     """
     token = pdu.token1
-    peer, calling = _identify(pdu, config, calling, (), utc_ms, v1=False)
+    peer, calling = _identify(pdu, config, calling, None, utc_ms)
     if config.peers and calling not in config.peers:
         raise HandshakeError("this peer is not let in", check="address", step="HandshakeReq.tbs.token1.pkCert")
     if refuse_before is not None and time_key(token.time) < refuse_before:
@@ -231,8 +230,7 @@ def take_request(
 # --- step 5, server -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MadeAcceptance:
+class MadeAcceptance(NamedTuple):
     """The server's HandshakeAcc and its keys.
 
     Attributes:
@@ -295,8 +293,7 @@ def make_acceptance(
 # --- step 7, client -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TakenAcceptance:
+class TakenAcceptance(NamedTuple):
     """A HandshakeAcc whose signature, path, address and time are good.
 
     Attributes:
@@ -339,7 +336,7 @@ def take_acceptance(
     suite = value = okm = later = None
     h2 = b""
     try:
-        peer, _ = _identify(pdu, config, called, (responding,), utc_ms, v1=True)
+        peer, _ = _identify(pdu, config, called, responding, utc_ms)
         try:
             value = judge_group(token.dh_key, tuple(key.group for key in made.keys))
             check_public(value.group, value.public)

@@ -133,7 +133,7 @@ class HandshakePhase(DataPhase):
             mono_ms=now.mono_ms,
         )
         self._made = None
-        self.peer = self._endpoint.share(present(self._called).oid, taken.peer)
+        self.peer = self._endpoint.share(present(self._called), taken.peer)
         self._opened(now)
         self._outputs.append(Established(taken.appl_data, self.peer, False))
 
@@ -254,7 +254,7 @@ class HandshakePhase(DataPhase):
         """The application decides."""
         self._taken = taken
         self._policy = self._endpoint.config.policy_for(taken.name)
-        self.peer = self._endpoint.share(taken.name.oid, taken.peer)
+        self.peer = self._endpoint.share(taken.name, taken.peer)
         self._note_signed(taken.time)
         self._outputs.append(AssociateIndication(taken.appl_data, self.peer))
 

@@ -6,9 +6,8 @@ the order of those tables. The outcome is a ``Suite``, which also knows the size
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from fastsec import profile
 from fastsec._core.guard import (
@@ -43,8 +42,7 @@ _GMAC_CANONICAL: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Suite:
+class Suite(NamedTuple):
     """What both sides agreed on.
 
     Attributes:

@@ -23,6 +23,7 @@ from fastsec.secpdu.timestamp import time_key, time_text, time_utc_ms
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from fastsec.pki.identity import OsiName
     from fastsec.pki.path import VerifiedPeer
 
     class Evictable(Protocol):
@@ -360,16 +361,16 @@ class Endpoint:
         self._unconfirmed[association] = now.mono_ms
         return True
 
-    def drop_unconfirmed(self, association: Evictable, peer: str) -> None:
+    def drop_unconfirmed(self, association: Evictable, peer: OsiName) -> None:
         """The association was confirmed or has ended."""
         if self._unconfirmed.pop(association, None) is not None:
-            self.numbers(peer).unconfirmed.pop(association, None)
+            self.numbers(peer.oid).unconfirmed.pop(association, None)
 
     # --- sharing ---
 
-    def share(self, name: str, peer: VerifiedPeer) -> VerifiedPeer:
+    def share(self, name: OsiName, peer: VerifiedPeer) -> VerifiedPeer:
         """One object for all associations of a peer with the same certificate, so that an idle one stays small."""
-        numbers = self.numbers(name)
+        numbers = self.numbers(name.oid)
         kept = numbers.verified
         if (
             kept is not None
