@@ -458,3 +458,35 @@ def test_the_handshake_says_whether_there_is_tls(run, world, authority, kind) ->
                 assert end.assoc._engine._endpoint.config.tls_protected is (kind == "secured-tls")
 
     run(main())
+
+
+def test_a_server_that_dialled_in_may_wait(run, world, authority, monkeypatch) -> None:
+    """The accepting side is the client and asks when it wants to; till then the connection is not half-open."""
+    monkeypatch.setattr(limits, "OUR_ACCEPT_TO_AARQ", 0.1)
+
+    async def main() -> None:
+        wanted = asyncio.Event()
+
+        class Later(Recorder):
+            def initiate(self, assoc):
+                self.note("initiate", assoc)
+
+                async def wait() -> bytes:
+                    await wanted.wait()
+                    return INITIATE
+
+                return wait()
+
+        for kind in KINDS:
+            wanted.clear()
+            async with pair(world, authority, kind, dials="server", client=Later()) as two:
+                await two.client.wait("initiate")
+                await asyncio.sleep(0.25)
+                assert len(two.listener.connections) == 1
+                assert two.listener.half_open == 0
+                assert two.server.calls == []
+                wanted.set()
+                await two.opened()
+                assert two.server.assoc.initiate_request == INITIATE
+
+    run(main())

@@ -19,7 +19,7 @@ from fastsec import limits
 from fastsec.aio.handler import Reject
 from fastsec.aio.plain import PlainAssociation
 from fastsec.aio.receiving import Receiving
-from fastsec.aio.wiring import CLOSED, FULL, LINGER, OPEN, OPENING, TRANSPORT, _Gone
+from fastsec.aio.wiring import CLOSED, FULL, LINGER, OPEN, OPENING, TRANSPORT, Gone
 from fastsec.errors import Aborted, DecodeError, FastsecError, LimitReached, StateError
 from fastsec.instant import now
 from fastsec.outputs import (
@@ -207,6 +207,8 @@ class Connection(Receiving):
             self._drain()
         elif self.client:
             self._due = None
+            if self._keeper is not None:
+                self._keeper.opened(self)  # a server that dialled in may wait long until it is asked
             self._settle(self._call(self._handler.initiate), self._connect_transport)
         elif self._patient:
             self._due = None
@@ -215,7 +217,7 @@ class Connection(Receiving):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, or its TLS handshake failed."""
         if self._transport is not None and not self._lost:
-            self._transport = _Gone(self._transport)
+            self._transport = Gone(self._transport)
         if self._phase < LINGER and self._engine.busy:
             self._lost = True  # the PDU under examination may be the end that the peer wanted
             return

@@ -30,7 +30,7 @@ class Runtime:
 
     @property
     def scratch(self) -> memoryview:
-        """64 KiB into which TLS decrypts before the octets are handed on; nothing stays in it between calls."""
+        """64 KiB into which TLS decrypts before the octets are handed on."""
         if self._scratch is None:
             self._scratch = memoryview(bytearray(SCRATCH))
         return self._scratch

@@ -385,7 +385,7 @@ class Wiring(asyncio.Protocol):
         self._pause |= why
 
 
-class _Gone(asyncio.Transport):
+class Gone(asyncio.Transport):
     """What is left of a transport when its connection is gone: writing has no effect, addresses are still known."""
 
     __slots__ = ("_was",)
