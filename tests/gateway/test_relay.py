@@ -146,7 +146,7 @@ def test_what_is_no_mms_pdu_gets_an_mms_reject(pki: Path) -> None:
             await client.send(confirmed(1))
             await client.send(b"\x30\x03\x02\x01\x07")
             await client.send(confirmed(2))
-            answers = {await client.recv(), await client.recv(), await client.recv()}
+            answers = {await client.recv() for _ in range(3)}
             reject = mms.reject(mms.RejectReason.UNKNOWN_PDU_TYPE)
             assert answers == {answer_to(confirmed(1)), answer_to(confirmed(2)), reject}
             assert len(pair.records.about("it gets an MMS reject")) == 1
@@ -166,6 +166,29 @@ def test_garbage_from_a_plain_peer_ends_only_its_association(pki: Path) -> None:
                 writer.close()
             await good.send(confirmed(1))
             assert await good.recv() == answer_to(confirmed(1))
+
+    run(test())
+
+
+def test_a_slow_peer_is_not_given_up(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a little in every interval, though it stays behind all the time."""
+    monkeypatch.setattr("fastsec.gateway.bridge.STALL", 2.0)
+
+    async def test() -> None:
+        async def flood(stream: AssociationStream) -> None:
+            for _ in range(500):
+                await stream.send(answer_to(confirmed(1, 60_000)))
+            await stream.recv()
+
+        async with gateways(pki, serve=flood) as pair:
+            client = await pair.client()
+            for _ in range(500):
+                await client.recv()
+                client.connection.pause_reading()
+                await asyncio.sleep(0.01)
+                client.connection.resume_reading()
+            assert not pair.records.about("has taken no data")
+            await client.release()
 
     run(test())
 

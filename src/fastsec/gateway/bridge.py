@@ -98,7 +98,7 @@ class End(AssociationHandler):
             self._wait_for_other(assoc, pdus)
             return
         self.count += len(pdus)
-        if pdus[-1][0] == 0x8C:  # conclude-Response: from now on a closed connection is an orderly end
+        if pdus[-1].startswith(b"\x8c"):  # conclude-Response: from now on a closed connection is an orderly end
             self.bridge.concluded = True
         try:
             other.write_many(pdus)
@@ -171,10 +171,25 @@ class End(AssociationHandler):
             self._bridge.closed(self, error)
 
     # --- stalls ----------------------------------------------------------------------------------------------------
-    def start_hold(self, stalled: Callable[[End], None]) -> None:
-        """This side's peer takes nothing: give it a while."""
+    def start_hold(self) -> None:
+        """This side's peer takes less than comes: watch that it takes something at all."""
         if self._held is None:
-            self._held = asyncio.get_running_loop().call_later(STALL, stalled, self)
+            self._watch(self._waiting_octets())
+
+    def _watch(self, octets: int) -> None:
+        self._held = asyncio.get_running_loop().call_later(STALL, self._look_again, octets)
+
+    def _look_again(self, before: int) -> None:
+        octets = self._waiting_octets()
+        if octets < before:
+            self._watch(octets)
+        else:
+            self._held = None
+            self.bridge.stalled(self)
+
+    def _waiting_octets(self) -> int:
+        transport = self.connection.transport if self.connection is not None else None
+        return transport.get_write_buffer_size() if transport is not None else 0
 
     def unhold(self) -> None:
         """It takes data again, or all is over."""
@@ -381,7 +396,7 @@ class Bridge:
         """The other side of ``end`` takes nothing for now; reading ``end`` is paused."""
         other = self.peer_of(end)
         if other is not None:
-            other.start_hold(self._stalled)
+            other.start_hold()
 
     def let_go(self, end: End) -> None:
         """``end`` takes data again."""
@@ -390,7 +405,8 @@ class Bridge:
         if other is not None and other.connection is not None and not other.over and other.other is not None:
             other.connection.resume_reading()
 
-    def _stalled(self, end: End) -> None:
+    def stalled(self, end: End) -> None:
+        """The peer of ``end`` has taken nothing for long."""
         self.log.error(f"the {end.side} peer has taken no data for {STALL:.0f} s; the association is ended")
         if end.connection is not None:
             end.connection.abort(reason="the peer takes no data")
