@@ -14,6 +14,8 @@ from world import CENTRE, DER, INITIATE, KINDS, PDU, PLAIN, RESPONSE, Recorder, 
 from fastsec import data_phase, limits
 from fastsec.aio.client import connect, connect_handler, plain_connect, plain_connect_handler
 from fastsec.aio.connection import Connection
+from fastsec.aio.endpoints import identity_of
+from fastsec.aio.runtime import runtime
 from fastsec.aio.server import plain_serve, serve
 from fastsec.errors import Aborted, FastsecError, Rejected
 
@@ -488,5 +490,46 @@ def test_a_server_that_dialled_in_may_wait(run, world, authority, monkeypatch) -
                 wanted.set()
                 await two.opened()
                 assert two.server.assoc.initiate_request == INITIATE
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["cut", "cut early", "nonsense", "internal", "abort", "release", "shutdown"])
+def test_whatever_ends_it_gives_everything_back(run, world, authority, monkeypatch, how) -> None:
+    """Association numbers, places among the unconfirmed, half-open counts, timers."""
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        async with pair(world, authority) as two:
+            if how == "cut early":
+                await two.server.wait("association_requested")
+                two.server.assoc.cut()
+            else:
+                await two.opened()
+            if how == "cut":
+                two.client.assoc.cut()
+            elif how == "nonsense":
+                two.client.assoc.transport.write(b"nonsense")
+            elif how == "internal":
+                monkeypatch.setattr(type(two.server.assoc._engine), "_keys_made", lambda *_: 1 / 0)
+                two.client.assoc.update_keys()
+            elif how == "abort":
+                two.server.assoc.abort()
+            elif how == "release":
+                two.client.assoc.release()
+            elif how == "shutdown":
+                await two.listener.close(0)
+            await two.ended()
+            await until(lambda: not two.listener.connections)
+        for config, peer in ((world.centre, DER), (world.der, CENTRE)):
+            endpoint = identity_of(config).endpoint(config)
+            numbers = endpoint.numbers(peer.oid)
+            assert not numbers.live_as_client
+            assert not numbers.live_as_server
+            assert not numbers.unconfirmed
+            assert endpoint.half_open == 0
+        shared = runtime()
+        await until(lambda: not len(shared.timers))
+        await until(lambda: not shared.jobs.running)
 
     run(main())

@@ -19,7 +19,7 @@ from fastsec.aio.runtime import Runtime
 from fastsec.envs.osi import AssociateInd, OsiEndpoint, OsiParams
 from fastsec.errors import Aborted, FastsecError, LimitReached, LocalError, StateError
 from fastsec.instant import now
-from fastsec.outputs import Job, KeysChanged, Output, Run, Send
+from fastsec.outputs import Job, KeysChanged, Output, Raised, Run, Send
 from fastsec.secpdu.fields import Carrier
 
 if TYPE_CHECKING:
@@ -331,6 +331,7 @@ class Wiring(asyncio.Protocol):
         self._phase = LINGER
         self._fast_tx = False
         self._channel.disarm_rx()
+        self._end_engine()
         self.request = None
         task, self._task = self._task, None
         if task is not None and not task.done():
@@ -351,6 +352,20 @@ class Wiring(asyncio.Protocol):
         except Exception as failure:
             self._runtime.loop.call_exception_handler(
                 {"message": "callback of an association", "exception": failure, "protocol": self}
+            )
+
+    def _end_engine(self) -> None:
+        """However it came to the end, the engine has to give back what is shared: numbers, places, keys."""
+        try:
+            self._engine.connection_lost(now())
+            for output in self._engine.outputs():
+                if type(output) is Raised:
+                    self._sink(output.event)
+            if self._keep is not None:
+                self._keep()
+        except Exception as error:
+            self._runtime.loop.call_exception_handler(
+                {"message": "end of an association", "exception": error, "protocol": self}
             )
 
     def abort(self, appl_data: bytes | None = None, *, reason: str = "") -> None:
