@@ -14,6 +14,7 @@ from fastsec.peers import Endpoint, ReplayMemory
 from fastsec.pki.identity import OsiName
 from fastsec.profile import HandshakeDiag
 from fastsec.secpdu.fields import Carrier, SecPduKind
+from fastsec.secpdu.timestamp import time_text
 from forge import forge, on_request, replies
 
 
@@ -98,7 +99,9 @@ def test_a_full_memory_refuses_that_peer_and_no_other(monkeypatch: pytest.Monkey
 
 
 def test_the_memory_survives_a_restart() -> None:
-    pair = ConnectionPair().open()
+    pair = ConnectionPair()
+    pair.endpoints[1].load([], pair.now)
+    pair.open()
     journal = pair.endpoints[1].replay.journal()
     assert journal.count("\n") == 1
     assert not pair.endpoints[1].replay.journal()
@@ -131,8 +134,10 @@ def test_a_damaged_replay_file_is_named(line: str) -> None:
 
 def test_expired_lines_of_a_replay_file_are_skipped() -> None:
     memory = ReplayMemory()
-    memory.remember("1.2.3", "Q", "20261118000000.000Z", "17", bytes(32), UTC)
-    lines = memory.journal().splitlines()
+    memory.remember("1.2.3", "Q", time_text(UTC), "17", bytes(32), UTC)
+    assert not memory.journal()  # nobody keeps a file
+    lines = memory.dump(UTC).splitlines()
+    assert len(lines) == 1
     later = ReplayMemory()
     later.load(lines, UTC + 10**9)
     assert not later.dump(UTC + 10**9)

@@ -75,6 +75,11 @@ def take_keys(own: Ephemeral, value: DhPublic, params: GuardParams, h2: bytes) -
 
 
 _MS: Final = 1000
+_DIGEST: Final = 16  # octets kept of each SHA-256; side by side, because an association has many of them
+
+
+def _digest(value: bytes) -> bytes:
+    return sha256(value)[:_DIGEST]
 
 
 class KeyUpdate:
@@ -141,7 +146,7 @@ class KeyUpdate:
         self.next_rx: OpenGuard | None = None
         self.new: NewKeys | None = None
         self.count = 0
-        self._used: set[bytes] | tuple[bytes, ...] = tuple(sha256(value) for value in used)
+        self._used = b"".join(map(_digest, used))
         self._interval_ms = policy.rekey_interval * _MS
         self._carrier_timeout = carrier_timeout * _MS
         self._fresh_ms = mono_ms
@@ -260,7 +265,7 @@ class KeyUpdate:
             raise ReplayError("second rekey before changedKey", check="unexpected-rekey", step=step)
         if value.group != self.group:
             raise DecodeError("rekey of another group than the handshake's", step=step)
-        if sha256(value.public) in self._used:
+        if self._was_used(value):
             raise DecodeError("public value used before", step=step)
         if self._changed_ms is not None and mono_ms < self._changed_ms + limits.OUR_REKEY_DISTANCE_SERVER * _MS:
             raise DecodeError("rekey too early after the last", step=step)
@@ -276,9 +281,11 @@ class KeyUpdate:
         self.phase = Phase.READY
 
     def _remember(self, value: DhPublic) -> None:
-        if isinstance(self._used, tuple):
-            self._used = set(self._used)
-        self._used.add(sha256(value.public))
+        self._used += _digest(value.public)
+
+    def _was_used(self, value: DhPublic) -> bool:
+        digest, used = _digest(value.public), self._used
+        return any(used[at : at + _DIGEST] == digest for at in range(0, len(used), _DIGEST))
 
     def wipe(self) -> None:
         """Forget all keys."""

@@ -9,6 +9,7 @@ which is bounded by itself.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal
@@ -18,7 +19,7 @@ from fastsec._core.crypto import random_bytes
 from fastsec.config import Config
 from fastsec.errors import ConfigError, LimitReached
 from fastsec.instant import Instant
-from fastsec.secpdu.timestamp import time_key, time_text, time_utc_ms
+from fastsec.secpdu.timestamp import time_key, time_text
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 
 _LIVE: Final = 1 << 62  # later than any monotonic clock
+_LINE: Final = re.compile(r"(\S+) ([A-Z][0-9]{23}/[0-9:]{0,7}) ([0-9a-f]{32})\n?").fullmatch
 _DIGEST: Final = 16  # octets of a SHA-256 kept per handshake: nobody finds a second request with the same 128 bits
 
 Remembered = Literal["new", "replay", "full"]
@@ -46,13 +48,17 @@ class ReplayMemory:
     ``exact`` and ``remember``.
     """
 
-    __slots__ = ("_exact", "_journal", "_next_purge", "_peers")
+    # An entry is  letter of the PDU, 23 digits of time, "/", number  ->  digest. Times of one peer grow, but for the
+    # steps of its clock, so what is expired stands in front and each call removes only that.
+    __slots__ = ("_cutoff", "_exact", "_journal", "_peers", "_second", "_turn")
 
     def __init__(self) -> None:
-        self._peers: dict[str, dict[str, tuple[int, bytes]]] = {}
+        self._peers: dict[str, dict[str, bytes]] = {}
+        self._turn: deque[str] = deque()
         self._exact: set[bytes] = set()
-        self._journal: list[str] = []
-        self._next_purge = 0
+        self._journal: list[str] | None = None
+        self._second = -1
+        self._cutoff = ""
 
     def exact(self, digest: bytes) -> bool:
         """Whether a handshake PDU with this SHA-256 was remembered: costs no public-key work."""
@@ -71,63 +77,88 @@ class ReplayMemory:
         Returns:
             "replay" if the same kind, time and number were seen, "full" if the peer has too many entries.
         """
-        if utc_ms >= self._next_purge:
-            self._purge(utc_ms)
-        entries = self._peers.setdefault(peer, {})
+        self._tidy(utc_ms)
+        entries = self._peers.get(peer)
+        if entries is None:
+            entries = self._open(peer)
+        else:
+            self._forget(entries)
         key = f"{pdu}{time_key(time)}/{asso_id}"
         if key in entries:
             return "replay"
         if len(entries) >= limits.OUR_REPLAY_PER_PEER:
             return "full"
-        self._add(entries, key, time_utc_ms(time) + limits.OUR_REPLAY_WINDOW * 1000, digest[:_DIGEST])
-        self._journal.append(f"{peer} {key} {digest[:_DIGEST].hex()}\n")
+        kept = digest[:_DIGEST]
+        entries[key] = kept
+        self._exact.add(kept)
+        if self._journal is not None:
+            self._journal.append(f"{peer} {key} {kept.hex()}\n")
         return "new"
 
-    def _add(self, entries: dict[str, tuple[int, bytes]], key: str, expiry: int, digest: bytes) -> None:
-        entries[key] = (expiry, digest)
-        self._exact.add(digest)
+    def _open(self, peer: str) -> dict[str, bytes]:
+        self._turn.append(peer)
+        self._peers[peer] = {}
+        return self._peers[peer]
 
-    def _purge(self, utc_ms: int) -> None:
-        self._next_purge = utc_ms + 60_000
-        for peer in list(self._peers):
-            entries = self._peers[peer]
-            for key in [key for key, (expiry, _) in entries.items() if expiry < utc_ms]:
-                self._exact.discard(entries.pop(key)[1])
-            if not entries:
-                del self._peers[peer]
+    def _tidy(self, utc_ms: int) -> None:
+        """Forget what is expired of one more peer; each gets its turn."""
+        second = utc_ms // 1000
+        if second != self._second:
+            self._second = second
+            self._cutoff = time_key(time_text(utc_ms - limits.OUR_REPLAY_WINDOW * 1000))
+        if self._turn:
+            name = self._turn.popleft()
+            entries = self._peers[name]
+            self._forget(entries)
+            if entries:
+                self._turn.append(name)
+            else:
+                del self._peers[name]
+
+    def _forget(self, entries: dict[str, bytes]) -> None:
+        expired = []
+        for key in entries:
+            if key[1:24] >= self._cutoff:
+                break
+            expired.append(key)
+        for key in expired:
+            self._exact.discard(entries.pop(key))
 
     def journal(self) -> str:
-        """What was remembered since the last call, as lines to append to the replay file."""
+        """What was remembered since the last call, as lines to append to the replay file; empty before ``load``."""
+        if not self._journal:
+            return ""
         lines, self._journal = self._journal, []
         return "".join(lines)
 
     def dump(self, utc_ms: int) -> str:
         """All that still counts, as lines for a new replay file."""
-        self._purge(utc_ms)
+        for _ in range(len(self._turn)):
+            self._tidy(utc_ms)
         return "".join(
-            f"{peer} {key} {digest.hex()}\n"
-            for peer, entries in self._peers.items()
-            for key, (_, digest) in entries.items()
+            f"{peer} {key} {digest.hex()}\n" for peer, entries in self._peers.items() for key, digest in entries.items()
         )
 
     def load(self, lines: Iterable[str], utc_ms: int) -> None:
-        """Take over lines of a replay file; expired ones are skipped.
+        """Take over lines of a replay file; expired ones are skipped. From now on there is a journal.
 
         Errors:
             ConfigError: a line is not one of ours; nothing that came after it was taken.
         """
+        cutoff = time_key(time_text(utc_ms - limits.OUR_REPLAY_WINDOW * 1000))
         for number, line in enumerate(lines, 1):
-            try:
-                peer, key, digest = line.split()
-                stamp = key[1:].partition("/")[0]
-                expiry = time_utc_ms(f"{stamp[:14]}.{stamp[14:]}Z") + limits.OUR_REPLAY_WINDOW * 1000
-                octets = bytes.fromhex(digest)
-            except Exception:
-                raise ConfigError(
-                    "replay file damaged; without it, times before the start are refused", number
-                ) from None
-            if expiry >= utc_ms:
-                self._add(self._peers.setdefault(peer, {}), key, expiry, octets)
+            match = _LINE(line)
+            if match is None:
+                raise ConfigError("replay file damaged; without it, times before the start are refused", number)
+            peer, key, digest = match.groups()
+            if key[1:24] >= cutoff:
+                entries = self._peers.get(peer)
+                if entries is None:
+                    entries = self._open(peer)
+                entries[key] = bytes.fromhex(digest)
+                self._exact.add(entries[key])
+        if self._journal is None:
+            self._journal = []
 
 
 class PeerNumbers:
