@@ -399,7 +399,8 @@ def test_second_sigterm_ends_at_once(pki: Path, process: tuple[subprocess.Popen[
         )
         gateway, _ = service.prepare(settings.parse(text, pki / "der.toml"))
         await gateway.start()
-        async with await plain_serve(streams(hang, INITIATE_RESPONSE), f"osi://127.0.0.1:{plain_port}", plain()):
+        server = await plain_serve(streams(hang, INITIATE_RESPONSE), f"osi://127.0.0.1:{plain_port}", plain())
+        try:
             client = await plain_connect(f"osi://127.0.0.1:{near}", plain(), initiate=INITIATE_REQUEST)
             client.connection.pause_reading()
             child.send_signal(signal.SIGTERM)
@@ -409,7 +410,9 @@ def test_second_sigterm_ends_at_once(pki: Path, process: tuple[subprocess.Popen[
             await until(lambda: child.poll() is not None, 10)
             assert child.returncode == 0
             client.abort()
+        finally:
             await gateway.end()
+            await server.close(0)
 
     run(test())
     _, err = child.communicate(timeout=20)

@@ -127,6 +127,9 @@ def test_routes_have_their_own_near_tls_and_policy() -> None:
     assert north.osi.remote.ap_title == "1.1.8"
     assert north.osi.password == b"secret"
     assert "secret" not in repr(parsed)
+    keyed = read(CC.replace('key = "cc.e2e.key"', 'key = "cc.e2e.key"\npassword = "hidden"'))
+    assert keyed.identity.password == b"hidden"
+    assert "hidden" not in repr(keyed)
     assert north.tls is not None
     assert north.tls.certificate.name == "north.pem"
     assert north.tls.key.name == "cc.tls.key"
@@ -183,6 +186,7 @@ def test_windows_line_ends_keep_the_lines() -> None:
         ('"127.0.0.1:3782"', '"127.0.0.300:3782"', 20, ["0 to 255"]),
         ('"127.0.0.1:3782"', '"::1:3782"', 20, ['"[::1]:3782"']),
         ('"127.0.0.1:3782"', '"127.0.0.1:99999"', 20, ["1 to 65535"]),
+        ('"127.0.0.1:3782"', '"127.0.0.1:0"', 20, ["1 to 65535"]),
         ('"127.0.0.1:3782"', '"ex ample:3782"', 20, ["neither an IP address nor a host name"]),
         ('"127.0.0.1:3782"', "3782", 20, ['"127.0.0.1:102"']),
         ('role = "client"', 'role = "klient"', 18, ['did you mean "client"?']),
@@ -228,6 +232,11 @@ def test_allow_for_everyone_is_doubted() -> None:
     assert any("everyone" in str(problem) and problem.line == 22 for problem in parsed.warnings)
 
 
+def test_no_message_repeats_a_password() -> None:
+    found = complaints(CC + "[route.near]\npassword = 4711\n")
+    assert not any("4711" in text for text in found)
+
+
 def test_network_with_host_bits_shows_the_right_one() -> None:
     assert 'write "10.1.0.0/16"' in complaint(CC + 'allow = ["10.1.2.3/16"]\n')
 
@@ -248,6 +257,8 @@ def test_network_with_host_bits_shows_the_right_one() -> None:
         ("[route.near.local]\nae_qualifier = -1\n", "whole number"),
         ('[route.near.local]\nap_title = "1.99"\n', "at most 39"),
         ('[route.near]\npassword = "a"\npassword_file = "b"\n', "not both"),
+        ("[route.near]\npassword = 4711\n", "password: write a string in quotes"),
+        (f'[route.near]\npassword = "{"x" * 129}"\n', "1 to 128 octets"),
     ],
 )
 def test_what_does_not_belong_to_a_route(extra: str, words: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastsec.gateway.model import Route
 
 ATTEMPTS: Final = 3
-RETRY_FIRST: Final = 1.0
+RETRY_FIRST: Final = 0.25
 RETRY_MOST: Final = 30.0
 FULL_PAUSE: Final = 1.0
 KEEPALIVE_IDLE: Final = 45  # s; below the time after which firewalls usually forget a silent connection
@@ -87,6 +87,7 @@ class Waiting:
         self._log = log
         self._ends: list[WaitingEnd] = []
         self._arrival: asyncio.Event = asyncio.Event()
+        self._present = False
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -99,15 +100,17 @@ class Waiting:
         """``end`` is ready to be used."""
         self._ends.append(end)
         self._arrival.set()
-        if len(self._ends) == 1:
+        if not self._present:
+            self._present = True
             source = end.connection.peer_address if end.connection is not None else ""
             self._log.info("the far gateway has dialled in", source=source)
 
     def discard(self, end: WaitingEnd) -> None:
         """``end`` is gone."""
-        with contextlib.suppress(ValueError):
+        if end in self._ends:
             self._ends.remove(end)
-            if not self._ends:
+            if not self._ends and self._present:
+                self._present = False
                 self._log.warning("no connection of the far gateway is waiting any more")
 
     async def open_far(self, bridge: Bridge) -> None:
@@ -148,15 +151,16 @@ class DialledEnd(End):
 
     def association_requested(self, assoc: Connection, appl_data: bytes) -> Reject | Awaitable[bytes | Reject]:
         """In use: another has to be dialled."""
-        self._settle(True)
+        self.settle(True)
         return super().association_requested(assoc, appl_data)
 
     def ended(self, assoc: Connection, error: FastsecError | None) -> None:
         """Over, used or not."""
-        self._settle(False)
+        self.settle(False)
         super().ended(assoc, error)
 
-    def _settle(self, used: bool) -> None:
+    def settle(self, used: bool) -> None:
+        """It waits no more; ``used``: another is to be dialled at once."""
         if not self.settled.done():
             self.settled.set_result(used)
 
@@ -185,7 +189,7 @@ class Dialler:
         self._full = full
         self._route = route
         self._log = log
-        self._idle: set[Connection] = set()
+        self._idle: dict[Connection, DialledEnd] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._failing = False
 
@@ -199,8 +203,9 @@ class Dialler:
 
     def renew(self) -> None:
         """Close all that wait; they are dialled again, with whatever ``dial`` uses by then."""
-        for connection in list(self._idle):
-            connection.abort(reason="certificates are renewed")
+        for connection, end in list(self._idle.items()):
+            end.settle(True)
+            connection.abort(reason="not needed any more")
 
     async def close(self) -> None:
         """Dial no more and close all that wait."""
@@ -233,7 +238,7 @@ class Dialler:
             bridge.forget()
             self._tell_failure(str(error))
             return False
-        self._idle.add(connection)
+        self._idle[connection] = end
         keep_alive(connection)
         if self._failing:
             self._failing = False
@@ -244,7 +249,7 @@ class Dialler:
             connection.abort(reason="the gateway is going down")
             raise
         finally:
-            self._idle.discard(connection)
+            self._idle.pop(connection, None)
         if not used:
             self._log.debug("a waiting connection was lost")
         return used

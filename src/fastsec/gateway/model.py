@@ -54,7 +54,7 @@ class IdentitySettings:
 
     certificate: Path
     key: Path
-    password: bytes | None = None
+    password: bytes | None = field(default=None, repr=False)
     name: OsiName | None = None
     where: Where = ("identity",)
 
@@ -77,7 +77,7 @@ class TlsSettings:
     anchors: tuple[Path, ...]
     crls: tuple[Path, ...] = ()
     server_name: str | None = None
-    password: bytes | None = None
+    password: bytes | None = field(default=None, repr=False)
     where: Where = ("tls",)
 
 

@@ -171,12 +171,12 @@ class _File:
 
     def _password(self, table: Table) -> bytes | None:
         """``password``, or ``password_file`` whose first line it is."""
-        text = table.get("password", tables.string, None)
+        secret = table.get("password", tables.secret, None)
         file = table.get("password_file", self.file, None)
-        if text is not None and file is not None:
+        if secret is not None and file is not None:
             table.error("password_file", "write either password or password_file, not both")
         if file is None:
-            return None if text is None else text.encode()
+            return secret
         try:
             return file.read_bytes().split(b"\n", 1)[0].rstrip(b"\r")
         except OSError as error:
@@ -443,7 +443,7 @@ class _File:
 
 def _collide(one: Address, other: Address) -> bool:
     same = one.host == other.host or one.everywhere or other.everywhere
-    return one.port != 0 and one.port == other.port and same
+    return one.port == other.port and same
 
 
 def osi_name(value: Any) -> OsiName:

@@ -44,7 +44,7 @@ class Address:
 
     Attributes:
         host: IP address without brackets, or a host name.
-        port: 1..65535, or 0 in tests for any free one.
+        port: 1..65535.
     """
 
     host: str
@@ -216,6 +216,13 @@ def string(value: Any) -> str:
     return value
 
 
+def secret(value: Any) -> bytes:
+    """A string that no message repeats."""
+    if not isinstance(value, str) or not value:
+        raise Wrong("write a string in quotes, of at least one character")
+    return value.encode()
+
+
 def boolean(value: Any) -> bool:
     """true or false."""
     if not isinstance(value, bool):
@@ -282,7 +289,7 @@ def address(value: Any) -> Address:
     host, colon, port = value.rpartition(":")
     if not colon:
         raise Wrong(f'"{value}" lacks a port; write for example "{value}:102"')
-    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or not 1 <= int(port) <= 65535:
         raise Wrong(f'"{port}" is no TCP port; write a number from 1 to 65535')
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
