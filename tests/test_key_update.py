@@ -499,8 +499,7 @@ def test_a_certificate_revoked_meanwhile_ends_the_association(how: str) -> None:
     root = authority("one")
     crl = root.revoke(credential(SERVER).certificate)
     trust = TrustStore((root.root,), (crl,))
-    endpoint = pair.endpoints[0]
-    endpoint.config = replace(endpoint.config, trust=trust)
+    pair.endpoints[0].fresh_trust = trust  # the CRL was loaded anew
     if how == "key update":
         pair.client.update_keys()
         pair.move()

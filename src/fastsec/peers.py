@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from fastsec.pki.identity import OsiName
-    from fastsec.pki.path import VerifiedPeer
+    from fastsec.pki.path import TrustStore, VerifiedPeer
 
     class Evictable(Protocol):
         """An unconfirmed association as seen from here."""
@@ -281,6 +281,13 @@ class Endpoint:
         random: gives so many random octets.
     Errors:
         ConfigError: worker is out of range.
+
+    Attributes:
+        config, replay, worker: as given.
+        fresh_trust: set it when anchors or CRLs were loaded anew: open associations check their peers against it from
+            then on (at key updates and every 24 h), while ``config`` stays what they were made with.
+        refuse_before: time key of the start, None once a replay memory was loaded.
+        half_open: associations between HandshakeReq and HandshakeAcc.
     """
 
     __slots__ = (
@@ -289,9 +296,8 @@ class Endpoint:
         "_rejects",
         "_unconfirmed",
         "config",
+        "fresh_trust",
         "half_open",
-        "own_certificate",
-        "own_name",
         "refuse_before",
         "replay",
         "worker",
@@ -313,8 +319,7 @@ class Endpoint:
         self.replay = ReplayMemory() if replay is None else replay
         self.refuse_before: str | None = time_key(time_text(now.utc_ms))
         self.half_open = 0
-        self.own_certificate = config.credential.certificate
-        self.own_name = config.credential.name
+        self.fresh_trust: TrustStore | None = None
         self._random = random
         self._peers: dict[str, PeerNumbers] = {}
         self._unconfirmed: dict[Evictable, int] = {}
@@ -354,7 +359,8 @@ class Endpoint:
         begun, count = self._rejects.get(source, (now.mono_ms - 1000, 0))
         if now.mono_ms - begun >= 1000:
             if len(self._rejects) >= limits.OUR_REJECT_SOURCES:
-                self._rejects = {s: w for s, w in self._rejects.items() if now.mono_ms - w[0] < 1000}
+                for stale in [s for s, (since, _) in self._rejects.items() if now.mono_ms - since >= 1000]:
+                    del self._rejects[stale]
                 if len(self._rejects) >= limits.OUR_REJECT_SOURCES:
                     return False
             begun, count = now.mono_ms, 0

@@ -123,7 +123,6 @@ class Identity:
             return known[1]
         sibling = copy.copy(self._first)  # numbers, memory and limits stay shared
         sibling.config = dataclasses.replace(config, tls_protected=True) if tls else config
-        sibling.own_certificate = config.credential.certificate
         sibling.half_open = 0
         self._siblings[key] = (config, sibling)
         if len(self._siblings) > CONFIGS_KEPT:
