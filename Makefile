@@ -30,7 +30,7 @@ debug: .venv/.test  ## build _core with bounds checks, line tracing and assertio
 
 types: .venv/.lint  ## mypy --strict, and the stubs of the extensions against the extensions
 	$(V)/python -m mypy
-	$(V)/python -m mypy.stubtest --ignore-missing-stub --allowlist scripts/stubtest-allowlist.txt $(patsubst src/fastsec/_core/%.pyx,fastsec._core.%,$(wildcard src/fastsec/_core/*.pyx))
+	MYPYPATH=src $(V)/python -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist scripts/stubtest-allowlist.txt $(patsubst src/fastsec/_core/%.pyx,fastsec._core.%,$(wildcard src/fastsec/_core/*.pyx))
 
 lint: .venv/.lint   ## ruff: rules and format
 	$(V)/ruff check src tests benchmarks scripts setup.py
