@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
-from world import DER, INITIATE, KINDS, PDU, RESPONSE, Recorder, pair
+from world import DER, INITIATE, KINDS, PDU, RESPONSE, Recorder, pair, until
 
+from fastsec import limits
 from fastsec.aio.connection import Connection
 from fastsec.aio.handler import Reject
-from fastsec.errors import Aborted, LocalError, Rejected, StateError
+from fastsec.config import Policy
+from fastsec.errors import Aborted, FastsecError, LimitReached, LocalError, Rejected, StateError
 
 BOTH = pytest.mark.parametrize("dials", ["client", "server"])
 EACH = pytest.mark.parametrize("kind", KINDS)
@@ -354,8 +357,6 @@ def test_a_callback_that_fails_ends_its_association_only(run, world, authority, 
 
 
 def test_a_sink_that_fails_ends_nothing(run, world, authority) -> None:
-    import dataclasses
-
     def sink(event) -> None:
         raise ZeroDivisionError
 
@@ -372,3 +373,160 @@ def test_a_sink_that_fails_ends_nothing(run, world, authority) -> None:
 
     run(main())
     assert complaints
+
+
+def test_a_batch_with_a_wrong_pdu_changes_nothing(run, world, authority) -> None:
+    """Whatever of it was good has not been sent, and what is sent afterwards is in sequence."""
+
+    async def main() -> None:
+        async with pair(world, authority, server=Recorder(echo=True)) as two:
+            await two.opened()
+            for _ in range(3):
+                with pytest.raises(LocalError):
+                    two.client.assoc.write_many([PDU, PDU, b"\x30\x00", PDU])
+                two.client.assoc.write(PDU)
+            await two.client.until(lambda: two.client.pdus == [PDU] * 3)
+            assert two.server.pdus == [PDU] * 3
+
+    run(main())
+
+
+def test_towards_a_strict_peer_the_next_pdu_carries_the_update(run, world, authority) -> None:
+    """No NULL transfer: after update_keys() the slow path sends, then the fast one again."""
+    strict = Policy(strict_peer=True)
+
+    async def main() -> None:
+        configs = {
+            "client_config": dataclasses.replace(world.centre, policy=strict),
+            "server_config": dataclasses.replace(world.der, policy=strict),
+        }
+        async with pair(world, authority, server=Recorder(echo=True), **configs) as two:
+            await two.opened()
+            client = two.client
+            client.assoc.write(PDU)
+            client.assoc.write_many([PDU])
+            await client.until(lambda: len(client.pdus) == 2)
+            before = client.assoc._engine.tx
+            client.assoc.update_keys()
+            await until(lambda: not client.assoc._fast_tx)
+            client.assoc.write_many([PDU] * 3)
+            assert client.assoc._fast_tx
+            assert client.assoc._engine.tx is not before
+            await client.until(lambda: len(client.pdus) == 5)
+            client.assoc.write(PDU)
+            await client.until(lambda: len(client.pdus) == 6)
+
+    run(main())
+
+
+@pytest.mark.parametrize("write", ["write", "write_many"])
+def test_keys_are_updated_by_message_count(run, world, authority, write) -> None:
+    async def main() -> None:
+        config = dataclasses.replace(world.centre, policy=Policy(rekey_messages=5))
+        async with pair(world, authority, server=Recorder(echo=True), client_config=config) as two:
+            await two.opened()
+            client = two.client
+            before = client.assoc._engine.tx
+            for number in range(12):
+                if write == "write":
+                    client.assoc.write(PDU)
+                else:
+                    client.assoc.write_many([PDU])
+                await client.until(lambda number=number: len(client.pdus) == number + 1)
+            await until(lambda: client.assoc._engine.tx is not before)
+
+    run(main())
+
+
+@pytest.mark.parametrize("write", ["write", "write_many"])
+def test_at_the_limit_of_a_key_the_association_ends(run, world, authority, monkeypatch, write) -> None:
+    class Exhausted:
+        """The channel, with a key at its limit."""
+
+        def __init__(self, channel) -> None:
+            self._channel = channel
+
+        def seal(self, pdu, utc_ms):
+            raise LimitReached("OUR_MESSAGES_PER_KEY")
+
+        seal_batch = seal
+
+        def __getattr__(self, name):
+            return getattr(self._channel, name)
+
+    async def main() -> None:
+        async with pair(world, authority) as two:
+            await two.opened()
+            monkeypatch.setattr(limits, "OUR_MESSAGES_PER_KEY", 0)
+            two.client.assoc._channel = Exhausted(two.client.assoc._channel)
+            call, given = {
+                "write": (two.client.assoc.write, PDU),
+                "write_many": (two.client.assoc.write_many, [PDU]),
+            }[write]
+            with pytest.raises(LimitReached):
+                call(given)
+            await two.ended()
+            assert isinstance(two.client.error, LimitReached)
+
+    run(main())
+
+
+@EACH
+def test_an_initiate_that_does_not_fit(run, world, authority, kind) -> None:
+    """More than 10 240 octets of CONNECT user data: nothing is sent, and the caller is told which part is too big."""
+
+    async def main() -> None:
+        async with pair(world, authority, kind, client=Initiating(b"\xa8\x82\x30\x00" + bytes(0x3000))) as two:
+            with pytest.raises(LimitReached, match="CONNECT"):
+                await two.opened()
+            await two.server.wait("ended")
+            assert two.server.calls == ["ended"]
+
+    run(main())
+
+
+class Initiating(Recorder):
+    """A client with a request of choice."""
+
+    def __init__(self, request: bytes) -> None:
+        super().__init__()
+        self.own = request
+
+    def initiate(self, assoc):
+        return self.own
+
+
+@pytest.mark.parametrize("answer", [None, 5, "text"])
+def test_an_answer_that_is_none(run, world, authority, answer) -> None:
+    complaints = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context["exception"]))
+        async with pair(world, authority, server=Refusing(answer)) as two:
+            with pytest.raises(FastsecError):
+                await two.opened()
+            await two.server.wait("ended")
+
+    run(main())
+    assert [type(error) for error in complaints] == [TypeError]
+
+
+def test_an_application_that_gives_up(run, world, authority) -> None:
+    async def main() -> None:
+        async def cancelled() -> bytes:
+            raise asyncio.CancelledError
+
+        async def failing() -> bytes:
+            raise ZeroDivisionError
+
+        complaints = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context["exception"]))
+        for answer in (cancelled, failing):
+            async with pair(world, authority, server=Refusing(answer)) as two:
+                with pytest.raises(FastsecError):
+                    await two.opened()
+                await two.server.wait("ended")
+                assert isinstance(two.server.error, Aborted)
+        assert [type(error) for error in complaints] == [ZeroDivisionError]
+
+    run(main())

@@ -78,6 +78,11 @@ class Connection(Receiving):
         return self.peer_initiate
 
     @property
+    def key_updates(self) -> int:
+        """Key updates completed so far, those of an association that has ended included. 0 without security."""
+        return 0 if isinstance(self._engine, PlainAssociation) else self._engine.key_updates
+
+    @property
     def secured(self) -> bool:
         """False for a plain association."""
         return self._tx is not None
