@@ -15,6 +15,7 @@ from fastsec.pki.identity import OsiName
 from fastsec.profile import HandshakeDiag
 from fastsec.secpdu.fields import Carrier, SecPduKind
 from fastsec.secpdu.timestamp import time_text
+from fastsec.state import State
 from forge import forge, on_request, replies
 
 
@@ -270,6 +271,29 @@ def test_too_many_unconfirmed_of_one_peer(monkeypatch: pytest.MonkeyPatch) -> No
     assert second.server.association.confirmed
     fifth = another(5.2)  # a confirmed one does not count
     assert fifth.client.seen(Established)
+
+
+def test_an_evicted_one_gives_up_its_place_at_once_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its ApplAbort is being signed it must not be evicted for yet another one: that would lift the limit."""
+    monkeypatch.setattr(limits, "OUR_UNCONFIRMED_PER_PEER", 2)
+    start = Instant(UTC - 3_600_000, 0)
+    endpoints = (Endpoint(config(CLIENT), now=start), Endpoint(config(SERVER), now=start))
+
+    def another(seconds: float) -> ConnectionPair:
+        ms = int(seconds * 1000)
+        pair = ConnectionPair(endpoints=endpoints, now=Instant(UTC + ms, 1_000_000 + ms))
+        pair.client.start(INITIATE)
+        pair.move()
+        return pair
+
+    first, second = another(0), another(1)
+    assert another(5.5).client.seen(Established)  # for the first, whose outputs nobody has carried out yet
+    assert first.server.association.state is State.ENDING
+    assert len(endpoints[1].numbers(CLIENT.oid).unconfirmed) == 2
+    assert another(5.6).client.error.transient
+    assert another(6.1).client.seen(Established)  # for the second
+    assert second.server.association.state is State.ENDING
+    assert len(endpoints[1]._unconfirmed) == 2
 
 
 def test_too_many_unconfirmed_in_all(monkeypatch: pytest.MonkeyPatch) -> None:

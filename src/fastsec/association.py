@@ -106,6 +106,11 @@ class Association(HandshakePhase):
         """MODE_* of the guard once agreed."""
         return None if self._params is None else self._params.mode
 
+    @property
+    def key_updates(self) -> int:
+        """Key updates completed so far; known after the end too."""
+        return self._updates if self._keys is None else self._keys.completed
+
     # --- outputs --------------------------------------------------------------------------------------------------
 
     def outputs(self) -> list[Output]:
@@ -254,6 +259,7 @@ class Association(HandshakePhase):
     def evict(self, now: Instant) -> None:
         """Unconfirmed for too long while others want in: ApplAbort, or ApplicationReject before HandshakeAcc."""
         limit = LimitReached("OUR_UNCONFIRMED_PER_PEER", "evicted while unconfirmed")
+        self._drop_unconfirmed()  # now, not when the last PDU is signed: one place is given away once
         if self.state in SERVER_HANDSHAKE:
             self._reject(SecPduKind.APPLICATION_REJECT, None, None, limit, now, transient=True)
         elif self.state in DATA_STATES:
