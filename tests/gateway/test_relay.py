@@ -54,6 +54,21 @@ def test_initiate_data_conclude_release(pki: Path, tls: bool, reverse: bool) -> 
     run(test())
 
 
+def test_key_updates_go_on_unseen_and_are_counted_in_the_log(pki: Path) -> None:
+    async def test() -> None:
+        async with gateways(pki, cc_head="[policy]\nrekey_messages = 20\n") as pair:
+            client = await pair.client()
+            for number in range(50):
+                await client.send(confirmed(number))
+                assert await client.recv() == answer_to(confirmed(number))
+            await client.release()
+            await pair.no_bridges()
+            ends = pair.records.about("association released")
+            assert [fields["key_updates"] for fields in ends] == [1, 1], pair.records
+
+    run(test())
+
+
 def test_large_pdus_and_back_pressure(pki: Path) -> None:
     """A server that does not read for a while: the client's sending stops, nothing is lost, memory stays small."""
 

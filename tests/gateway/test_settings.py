@@ -323,6 +323,9 @@ def test_broken_toml_names_the_line() -> None:
     assert complaint(CC.replace("[trust]", "[trust")).startswith("line 4: is not TOML")
     assert "is not TOML" in complaint(CC + 'x = "')
     assert "nested" in complaint("a = " + "[" * 100_000)
+    for depth in range(100, 1000, 10):
+        complaints("a = " + "[" * depth + "]" * depth)
+        complaints("a = " + "{a = " * depth + "1" + "}" * depth)
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

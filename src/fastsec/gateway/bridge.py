@@ -492,7 +492,9 @@ class Bridge:
                 self.log.info(f"no association: {ending(side, error)}")
             done(self)
             return
-        counts = {f"from_{end.side}": end.count for end in (self.incoming, self.outgoing) if end is not None}
+        ends = [end for end in (self.incoming, self.outgoing) if end is not None]
+        counts = {f"from_{end.side}": end.count for end in ends}
+        counts["key_updates"] = sum(end.connection.key_updates for end in ends if end.connection is not None)
         if error is None or (self.concluded and isinstance(error, Aborted) and error.side == "provider"):
             self.log.info("association released", **counts)
         else:

@@ -7,6 +7,7 @@ nothing new, release what is open and end when it is gone or the time is over; a
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -161,6 +162,8 @@ class Gateway:
             if self._notifier.watchdog is not None:
                 tasks.append(loop.create_task(self._watchdog(self._notifier.watchdog)))
             self._notifier.ready(self.status())
+            gc.collect()
+            gc.freeze()  # what is there now stays; the collector need not look at it again
             await self._stopping
             draining = loop.create_task(self.stop(self.settings.drain))
             await asyncio.wait((draining, self._ending), return_when=asyncio.FIRST_COMPLETED)

@@ -74,12 +74,12 @@ def parse(text: str, path: Path, *, environ: Mapping[str, str] | None = None) ->
     """As ``load``, from a text; ``path`` is the directory that file names start from, and the name in messages."""
     try:
         values = tomllib.loads(text)
+        # tomllib has normalized line ends; the index must see the same text
+        problems = Problems(Positions(text.replace("\r\n", "\n")))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(path, [_toml_problem(error, text)]) from None
     except RecursionError:
         raise SettingsError(path, [Problem(None, "is nested too deeply")]) from None
-    # tomllib has normalized line ends; the index must see the same text
-    problems = Problems(Positions(text.replace("\r\n", "\n")))
     reader = _File(path, problems)
     settings = reader.read(Table(values, (), problems, "the file"), environ or {})
     if problems.errors or settings is None:
