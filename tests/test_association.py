@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine_pair import ANSWER, CLIENT, INITIATE, READ, SERVER, ConnectionPair, authority, config, credential
-from fastsec.association import Environment, Established, Raised, Send
+from fastsec.association import Ended, Environment, Established, Raised, Send
 from fastsec.control import CARRIER_OF, GROUP_OF
 from fastsec.errors import Aborted, PeerError, StateError
 from fastsec.faults import CONTROL, Group, received
@@ -399,6 +399,31 @@ def test_nothing_is_received_after_the_end() -> None:
     pair.move()
     assert pair.client.received == [ANSWER]
     assert len(pair.client.outputs) == count
+
+
+@pytest.mark.parametrize("kind", [K.RELEASE_REQ, K.DT_SEC_ABORT, K.APPL_ABORT])
+@pytest.mark.parametrize("good", [True, False])
+def test_a_pdu_whose_check_ends_after_the_association_changes_nothing(kind: SecPduKind, good: bool) -> None:
+    pair = ConnectionPair(environment=XMPP).open().confirm()
+    side = pair.server if KINDS[kind] == "client" else pair.client
+    side.hold_jobs = True
+    pdu = genuine(pair, kind)
+    pair.deliver(side, Send(CARRIER_OF[kind], pdu if good else flip_last(pdu)))
+    assert side.association.busy
+    side.connection_lost()
+    assert isinstance(side.outputs[-1], Ended)
+    count = len(side.outputs)
+    side.run_jobs()
+    assert len(side.outputs) == count
+    assert side.association.state is State.ENDED
+
+
+def test_data_without_a_secpdu_is_a_protocol_error() -> None:
+    pair = ConnectionPair().open().confirm()
+    pair.deliver(pair.server, Send(Carrier.DATA, None))
+    pair.move()
+    assert pair.server.error.check == "protocol-error"
+    assert pair.client.error.code == DtDiag.PROTOCOL_ERROR
 
 
 def test_error_of_a_peer_fault_names_check_and_step() -> None:

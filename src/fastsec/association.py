@@ -207,8 +207,8 @@ class Association(HandshakePhase):
                 self._inbox = deque()
             self._inbox.append((carrier, pdu, calling, responding, source, disposition))
             return
-        if carrier is Carrier.DATA and pdu is not None:
-            self._dispatch(Input.TRANSFER, pdu, now)
+        if carrier is Carrier.DATA:
+            self._dispatch(Input.TRANSFER, pdu or b"", now)
         elif carrier is Carrier.ASSOCIATE_REQ:
             self._request_arrived(pdu or b"", calling, source, now)
         elif pdu is None:

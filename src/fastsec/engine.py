@@ -32,6 +32,7 @@ from fastsec.secpdu.model import Control
 from fastsec.secpdu.timestamp import time_key
 from fastsec.state import (
     CLIENT_HANDSHAKE,
+    OVER,
     SERVER_HANDSHAKE,
     TABLE,
     TERMINAL_PDUS,
@@ -129,6 +130,7 @@ class Engine:
         "_taken",
         "_timer",
         "_to_sign",
+        "_updates",
         "asso_id",
         "busy",
         "confirmed",
@@ -177,6 +179,7 @@ class Engine:
         self._taken: TakenRequest | None = None
         self._params: GuardParams | None = None
         self._keys: KeyUpdate | None = None
+        self._updates = 0
         self._signed_ms = 0
         self._seen: tuple[str, ...] = ()
         self._opened_ms = 0
@@ -445,7 +448,7 @@ class Engine:
     def _control_taken_by(self, kind: SecPduKind) -> Callable[[Job, Instant], None]:
         def taken(job: Job, now: Instant) -> None:
             self.busy = False
-            if self.state is State.ENDING:
+            if self.state in OVER:
                 return
             if isinstance(job.error, PeerError):
                 self._fail(GROUP_OF[kind], job.error, now)
@@ -483,6 +486,7 @@ class Engine:
             if guard is not None:
                 guard.wipe()
         if self._keys is not None:
+            self._updates = self._keys.completed
             self._keys.wipe()
         if self._made is not None:
             self._made.wipe()
