@@ -57,6 +57,7 @@ def test_one_update_in_every_mode_and_group(mode: str, group: int) -> None:
     pair.confirm()
     assert flags(pair, "client") == [NOTHING, CARRIER, NOTHING]
     assert flags(pair, "server") == [NOTHING, CHANGED, NOTHING]
+    assert [side.association.key_updates for side in (pair.client, pair.server)] == [1, 1]
     for side, (tx, rx) in zip((pair.client, pair.server), old, strict=True):
         assert side.association.tx is not tx
         assert side.association.rx is not rx

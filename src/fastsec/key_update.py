@@ -215,6 +215,11 @@ class KeyUpdate:
         self.overdue = True
         return True
 
+    @property
+    def completed(self) -> int:
+        """Updates whose changedKey has come or gone."""
+        return self.count - (self.phase is not Phase.REST)
+
     def exhausted(self) -> bool:
         """Whether the number of updates of one association is used up."""
         return self.count >= limits.OUR_REKEYS_MAX
