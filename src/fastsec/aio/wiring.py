@@ -344,7 +344,10 @@ class Wiring(asyncio.Protocol):
             if not self._linger:
                 transport.close()
             elif not transport.is_closing():
-                transport.write_eof()  # the peer has all; it closes, and what it still sends is read and dropped
+                try:
+                    transport.write_eof()  # the peer has all; it closes, and what it still sends is read and dropped
+                except OSError:
+                    transport.abort()  # it has reset the connection
         self._set_due(limits.OUR_ABORT_LINGER)
         handler, self._handler = self._handler, _NOBODY
         try:
