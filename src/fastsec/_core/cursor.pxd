@@ -143,8 +143,12 @@ cdef class Reader:
     cdef readonly Py_ssize_t end
     cdef public str step
 
+    cdef void place(self, bytes data, Py_ssize_t start, Py_ssize_t end, bint indefinite, str step) noexcept
+    cdef bytes cut(self, Py_ssize_t start, Py_ssize_t end)
     cdef int read(self) except -1
     cdef int need(self, uint32_t tag) except -1
+    cdef int need_bits(self, uint32_t tag) except -1
+    cdef int need_octets(self, uint32_t tag, Py_ssize_t maximum) except -1
 
 
 @cython.final

@@ -6,9 +6,10 @@ for tbs, tbp and token2). A tag is the int of its identifier octets, big-endian:
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, memset
 
 from fastsec import limits
 from fastsec.errors import DecodeError, LocalError
@@ -16,8 +17,16 @@ from fastsec.errors import DecodeError, LocalError
 if limits.OUR_NESTING_MAX != NESTING_MAX:
     raise ImportError("cursor.NESTING_MAX differs from limits.OUR_NESTING_MAX")
 
+cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object text)
+    void *PyUnicode_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+
 cdef enum:
     OID_OCTETS_MAX = 64
+    OID_TEXT_MAX = 4 * OID_OCTETS_MAX + 4  # an octet that is an arc of its own gives three digits and a dot
+    ARC_DIGITS_MAX = 19
+    WRITER_ROOM = 512
     NAMED_BITS_OCTETS_MAX = 32
     WRITER_DEPTH_MAX = 32
 
@@ -40,6 +49,7 @@ cdef int fail_tlv(int status, Py_ssize_t pos, str step) except -1:
 
 
 @cython.final
+@cython.freelist(16)
 cdef class Reader:
     """Walks over the TLVs of one level of a BER encoding.
 
@@ -59,20 +69,26 @@ cdef class Reader:
     Every method raises only DecodeError (check ``protocol-error``) on account of the octets.
     """
 
-    def __cinit__(self, bytes data not None, Py_ssize_t start=0, end=None, *, bint indefinite=False, str step not None=""):
+    def __init__(self, bytes data not None, Py_ssize_t start=0, end=None, *, bint indefinite=False, str step not None=""):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Py_ssize_t stop = size if end is None else end
         if not 0 <= start <= stop <= size:
             raise LocalError("Reader: start and end must lie within data")
+        self.place(data, start, stop, indefinite, step)
+
+    cdef void place(self, bytes data, Py_ssize_t start, Py_ssize_t end, bint indefinite, str step) noexcept:
         self.data = data
         self.p = <const uint8_t *>PyBytes_AS_STRING(data)
         self.pos = start
-        self.end = stop
+        self.end = end
         self.allow_indefinite = indefinite
         self.step = step
         self.t.first = self.t.start = self.t.stop = self.t.after = start
         self.t.tag = 0
         self.depth = 0
+
+    cdef bytes cut(self, Py_ssize_t start, Py_ssize_t end):
+        return PyBytes_FromStringAndSize(<const char *>self.p + start, end - start)
 
     cdef int read(self) except -1:
         cdef int status = tlv_read(self.p, self.pos, self.end, self.allow_indefinite, &self.t)
@@ -89,6 +105,24 @@ cdef class Reader:
         if self.t.tag != tag:
             self.pos = pos
             fail(f"tag {tag:02X} wanted, {self.t.tag:02X} found (octet {pos})", self.step)
+        return 0
+
+    cdef int need_bits(self, uint32_t tag) except -1:
+        """Go to the next TLV, which must be a BIT STRING with this tag; its first content octet is then 0 to 7."""
+        cdef uint8_t unused
+        self.need(tag)
+        if self.t.stop == self.t.start:
+            fail(f"BIT STRING without content (octet {self.t.first})", self.step)
+        unused = self.p[self.t.start]
+        if unused > 7 or (unused and self.t.stop - self.t.start == 1):
+            fail(f"BIT STRING with {unused} unused bits (octet {self.t.first})", self.step)
+        return 0
+
+    cdef int need_octets(self, uint32_t tag, Py_ssize_t maximum) except -1:
+        """Go to the next TLV, which must have this tag and at most ``maximum`` octets of content (-1: any)."""
+        self.need(tag)
+        if maximum >= 0 and self.t.stop - self.t.start > maximum:
+            fail(f"{self.t.stop - self.t.start} octets where {maximum} are allowed (octet {self.t.first})", self.step)
         return 0
 
     @property
@@ -154,16 +188,16 @@ cdef class Reader:
 
     def value(self):
         """The content octets of the current TLV, without end-of-contents octets."""
-        return self.data[self.t.start:self.t.stop]
+        return self.cut(self.t.start, self.t.stop)
 
     def covered(self):
         """The octets a signature or ICV covers when it is over the current TLV: its content, and in the indefinite
         form the end-of-contents octets too (62351-4, tbs and tbp)."""
-        return self.data[self.t.start:self.t.after]
+        return self.cut(self.t.start, self.t.after)
 
     def raw(self):
         """The octets of the whole current TLV."""
-        return self.data[self.t.first:self.t.after]
+        return self.cut(self.t.first, self.t.after)
 
     def enter(self, *, bint indefinite=False, step=None):
         """A Reader over the content of the current TLV, which must be constructed.
@@ -177,8 +211,8 @@ cdef class Reader:
             fail(f"tag {self.t.tag:02X} is not constructed (octet {self.t.first})", self.step)
         if self.depth + 1 >= NESTING_MAX:
             fail("nested too deep", self.step)
-        inner = Reader.__new__(Reader, self.data, self.t.start, self.t.stop, indefinite=indefinite,
-                               step=self.step if step is None else step)
+        inner = Reader.__new__(Reader)
+        inner.place(self.data, self.t.start, self.t.stop, indefinite, self.step if step is None else step)
         inner.depth = self.depth + 1
         return inner
 
@@ -196,10 +230,8 @@ cdef class Reader:
 
     def octets(self, uint32_t tag=0x04, Py_ssize_t maximum=-1):
         """The content of the primitive OCTET STRING with this tag, at most ``maximum`` octets (-1: any)."""
-        self.need(tag)
-        if maximum >= 0 and self.t.stop - self.t.start > maximum:
-            fail(f"{self.t.stop - self.t.start} octets where {maximum} are allowed (octet {self.t.first})", self.step)
-        return self.data[self.t.start:self.t.stop]
+        self.need_octets(tag, maximum)
+        return self.cut(self.t.start, self.t.stop)
 
     def oid(self, uint32_t tag=0x06):
         """The OBJECT IDENTIFIER with this tag, dotted; at most 64 octets, arcs below 2**63."""
@@ -221,47 +253,44 @@ cdef class Reader:
 
     def bits(self, uint32_t tag=0x03):
         """The BIT STRING with this tag: (its octets, number of unused bits in the last one)."""
-        cdef uint8_t unused
-        self.need(tag)
-        if self.t.stop == self.t.start:
-            fail(f"BIT STRING without content (octet {self.t.first})", self.step)
-        unused = self.p[self.t.start]
-        if unused > 7 or (unused and self.t.stop - self.t.start == 1):
-            fail(f"BIT STRING with {unused} unused bits (octet {self.t.first})", self.step)
-        return self.data[self.t.start + 1:self.t.stop], unused
+        self.need_bits(tag)
+        return self.cut(self.t.start + 1, self.t.stop), self.p[self.t.start]
 
     def named_bits(self, uint32_t tag=0x03):
         """The BIT STRING with this tag as a mask: bit n of the string is 1 << n. At most 32 octets of bits; trailing
         zero bits make no difference, unused bits are ignored."""
-        cdef bytes octets
-        cdef int unused
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, size
         cdef int bit, count
-        octets, unused = self.bits(tag)
-        if PyBytes_GET_SIZE(octets) > NAMED_BITS_OCTETS_MAX:
-            fail("BIT STRING too long", self.step)
+        cdef uint64_t low = 0
         cdef object mask = 0
-        for i in range(PyBytes_GET_SIZE(octets)):
-            count = 8 - unused if i == PyBytes_GET_SIZE(octets) - 1 else 8
+        self.need_bits(tag)
+        size = self.t.stop - self.t.start - 1
+        if size > NAMED_BITS_OCTETS_MAX:
+            fail("BIT STRING too long", self.step)
+        for i in range(size):
+            count = 8 - self.p[self.t.start] if i == size - 1 else 8
             for bit in range(count):
-                if (<uint8_t>octets[i]) & (0x80 >> bit):
-                    mask |= (<object>1) << (8 * i + bit)  # an int of Python: C's would overflow
-        return mask
+                if self.p[self.t.start + 1 + i] & (0x80 >> bit):
+                    if i < 8:
+                        low |= <uint64_t>1 << (8 * i + bit)
+                    else:
+                        mask |= (<object>1) << (8 * i + bit)  # an int of Python: C's would overflow
+        return mask | low if size > 8 else low
 
     def utf8(self, uint32_t tag=0x0C, Py_ssize_t maximum=-1):
         """The UTF8String with this tag, at most ``maximum`` octets (-1: any)."""
-        cdef bytes octets = self.octets(tag, maximum)
+        self.need_octets(tag, maximum)
         try:
-            return octets.decode("utf-8")
+            return PyUnicode_DecodeUTF8(<const char *>self.p + self.t.start, self.t.stop - self.t.start, NULL)
         except UnicodeDecodeError:
             pass
         fail(f"not UTF-8 (octet {self.t.first})", self.step)
 
     def text(self, uint32_t tag, Py_ssize_t maximum=-1):
         """The character string with this tag, ASCII only, at most ``maximum`` octets (-1: any)."""
-        cdef bytes octets = self.octets(tag, maximum)
+        self.need_octets(tag, maximum)
         try:
-            return octets.decode("ascii")
+            return PyUnicode_DecodeASCII(<const char *>self.p + self.t.start, self.t.stop - self.t.start, NULL)
         except UnicodeDecodeError:
             pass
         fail(f"not ASCII (octet {self.t.first})", self.step)
@@ -290,7 +319,7 @@ cdef class Writer:
         if more > self.room - self.used:
             if more > (1 << 30) - self.used:
                 raise MemoryError
-            room = 2 * (self.used + more) + 64
+            room = 2 * (self.used + more) + WRITER_ROOM
             grown = <uint8_t *>realloc(self.buffer, room)
             if grown is NULL:
                 raise MemoryError
@@ -388,17 +417,21 @@ cdef class Writer:
 
     def named_bits(self, mask, uint32_t tag=0x03):
         """A named-bit BIT STRING: bit n of the string is 1 << n of mask; trailing zero bits are cut off (DER)."""
-        cdef int length = mask.bit_length()
-        cdef bytearray octets
-        cdef int bit
+        cdef Py_ssize_t length, at, bit
+        cdef uint64_t low
         if mask < 0:
             raise LocalError("Writer: mask is negative")
-        octets = bytearray(1 + (length + 7) // 8)
-        octets[0] = (8 - length % 8) % 8
+        length = mask.bit_length()
+        self.put_header(tag, 1 + (length + 7) // 8)
+        self.reserve(1 + (length + 7) // 8)
+        at = self.used
+        self.used += 1 + (length + 7) // 8
+        memset(self.buffer + at, 0, self.used - at)
+        self.buffer[at] = (8 - length % 8) % 8
+        low = mask & 0xFFFFFFFFFFFFFFFF
         for bit in range(length):
-            if mask >> bit & 1:
-                octets[1 + bit // 8] |= 0x80 >> bit % 8
-        self.primitive(tag, bytes(octets))
+            if low >> bit & 1 if bit < 64 else mask >> bit & 1:
+                self.buffer[at + 1 + bit // 8] |= 0x80 >> bit % 8
 
     def utf8(self, str value not None, uint32_t tag=0x0C):
         """A UTF8String."""
@@ -431,10 +464,31 @@ cdef int der_length(uint8_t *out, Py_ssize_t length) except -1:
     return 1 + count
 
 
+cdef int put_arc(char *out, int used, uint64_t arc) noexcept nogil:
+    """Write an arc in digits, and a dot before it unless it is the first. Returns how many characters there are."""
+    cdef char digits[20]
+    cdef int count = 0
+    if used:
+        out[used] = c'.'
+        used += 1
+    while True:
+        digits[count] = <char>(c'0' + arc % 10)
+        count += 1
+        arc //= 10
+        if arc == 0:
+            break
+    while count:
+        count -= 1
+        out[used] = digits[count]
+        used += 1
+    return used
+
+
 cdef str oid_text(const uint8_t *p, Py_ssize_t size, str step):
     cdef Py_ssize_t i = 0
-    cdef uint64_t arc
-    cdef list arcs = []
+    cdef uint64_t arc, first
+    cdef char out[OID_TEXT_MAX]
+    cdef int used = 0
     if not 1 <= size <= OID_OCTETS_MAX:
         fail(f"OBJECT IDENTIFIER of {size} octets", step)
     if p[size - 1] & 0x80:
@@ -450,16 +504,12 @@ cdef str oid_text(const uint8_t *p, Py_ssize_t size, str step):
             i += 1
             if not p[i - 1] & 0x80:
                 break
-        if not arcs:
-            if arc < 80:
-                arcs.append(str(arc // 40))
-                arcs.append(str(arc % 40))
-            else:
-                arcs.append("2")
-                arcs.append(str(arc - 80))
-        else:
-            arcs.append(str(arc))
-    return ".".join(arcs)
+        if used == 0:
+            first = arc // 40 if arc < 80 else 2
+            used = put_arc(out, used, first)
+            arc -= 40 * first
+        used = put_arc(out, used, arc)
+    return PyUnicode_DecodeASCII(out, used, NULL)
 
 
 def decode_oid(bytes content not None):
@@ -471,35 +521,70 @@ def encode_oid(str dotted not None):
     """The content octets of a dotted OBJECT IDENTIFIER; at most 64, arcs below 2**63 (the first two together too).
     LocalError otherwise."""
     cdef uint8_t out[OID_OCTETS_MAX]
-    cdef Py_ssize_t used = 0
-    cdef uint64_t arc
-    cdef int shift
-    cdef list arcs = dotted.split(".")
-    cdef list values
-    if len(arcs) < 2 or not all([a.isascii() and a.isdigit() and (a == "0" or a[0] != "0") and len(a) < 20 for a in arcs]):
-        raise LocalError(f"not an OBJECT IDENTIFIER: {dotted!r}")
-    values = [int(a) for a in arcs]
-    if values[0] > 2 or (values[0] < 2 and values[1] > 39):
-        raise LocalError(f"not an OBJECT IDENTIFIER: {dotted!r}")
-    values[0:2] = [40 * values[0] + values[1]]
-    if max(values) >= 1 << 63:
-        raise LocalError("OBJECT IDENTIFIER has an arc of 2**63 or more")
-    for value in values:
-        arc = value
-        shift = 0
-        while arc >> (shift + 7) and shift < 56:
-            shift += 7
-        while shift >= 0:
-            if used == OID_OCTETS_MAX:
-                raise LocalError("OBJECT IDENTIFIER of more than 64 octets")
-            out[used] = (arc >> shift & 0x7F) | (0x80 if shift else 0)
-            used += 1
-            shift -= 7
+    cdef const char *p = <const char *>PyUnicode_DATA(dotted)
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(dotted)
+    cdef Py_ssize_t i = 0, begin
+    cdef int used = 0, count = 0, shift
+    cdef uint64_t arc, first = 0
+    if not PyUnicode_IS_ASCII(dotted):
+        bad_oid(dotted)
+    while True:
+        begin = i
+        arc = 0
+        while i < size and c'0' <= p[i] <= c'9' and i - begin < ARC_DIGITS_MAX:
+            arc = 10 * arc + <uint64_t>(p[i] - c'0')
+            i += 1
+        if i == begin or (p[begin] == c'0' and i - begin > 1) or (i < size and p[i] != c'.'):
+            bad_oid(dotted)
+        if arc >> 63:
+            raise LocalError("OBJECT IDENTIFIER has an arc of 2**63 or more")
+        count += 1
+        if count == 1:
+            first = arc
+        else:
+            if count == 2:
+                if first > 2 or (first < 2 and arc > 39):
+                    bad_oid(dotted)
+                arc += 40 * first
+                if arc >> 63:
+                    raise LocalError("OBJECT IDENTIFIER has an arc of 2**63 or more")
+            shift = 0
+            while shift < 56 and arc >> (shift + 7):
+                shift += 7
+            while shift >= 0:
+                if used == OID_OCTETS_MAX:
+                    raise LocalError("OBJECT IDENTIFIER of more than 64 octets")
+                out[used] = (arc >> shift & 0x7F) | (0x80 if shift else 0)
+                used += 1
+                shift -= 7
+        if i == size:
+            break
+        i += 1
+    if count < 2:
+        bad_oid(dotted)
     return PyBytes_FromStringAndSize(<char *>out, used)
+
+
+cdef int bad_oid(str dotted) except -1:
+    raise LocalError(f"not an OBJECT IDENTIFIER: {dotted!r}")
 
 
 def tlv(uint32_t tag, bytes content not None):
     """The DER TLV with this tag and content."""
-    cdef Writer writer = Writer.__new__(Writer)
-    writer.primitive(tag, content)
-    return writer.getvalue()
+    cdef uint8_t octets[9]
+    cdef int shift = 24, used = 0
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(content)
+    cdef bytes out
+    if tag == 0:
+        raise LocalError("tlv: tag 0 is end-of-contents")
+    while not tag >> shift:
+        shift -= 8
+    while shift >= 0:
+        octets[used] = tag >> shift & 0xFF
+        used += 1
+        shift -= 8
+    used += der_length(octets + used, size)
+    out = PyBytes_FromStringAndSize(NULL, used + size)
+    memcpy(PyBytes_AS_STRING(out), octets, used)
+    memcpy(PyBytes_AS_STRING(out) + used, PyBytes_AS_STRING(content), size)
+    return out
