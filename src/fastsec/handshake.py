@@ -95,6 +95,8 @@ def _identify(
     if equal(token.pk_cert, own.certificate) or own.name.oid in peer.names:
         step += ".tbs.token1.pkCert"
         raise HandshakeError("our own certificate or identity came back", check="address", step=step)
+    if not v1 and config.peers and wanted not in config.peers:
+        raise HandshakeError("this peer is not let in", check="address", step=f"{step}.tbs.token1.pkCert")
     if (token.version != V1) if v1 else not token.version & V1:
         raise HandshakeError("version is not v1", check="version", step=f"{step}.tbs.token1.version")
     check_time(token.time, utc_ms, pdu.kind)
@@ -205,8 +207,6 @@ def take_request(
     """
     token = pdu.token1
     peer, calling = _identify(pdu, config, calling, None, utc_ms)
-    if config.peers and calling not in config.peers:
-        raise HandshakeError("this peer is not let in", check="address", step="HandshakeReq.tbs.token1.pkCert")
     if refuse_before is not None and time_key(token.time) < refuse_before:
         raise HandshakeError("time before our start", check="time", step="HandshakeReq.tbs.token1.time")
     suite = value = later = None
