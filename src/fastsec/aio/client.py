@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
@@ -223,5 +224,8 @@ def keep_alive(sock: Any) -> None:
         sock: a socket, or what an event loop shows instead of one.
     """
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        with socket.fromfd(sock.fileno(), sock.family, socket.SOCK_STREAM) as same:
+        with (
+            contextlib.suppress(OSError),  # the peer may have reset the connection already
+            socket.fromfd(sock.fileno(), sock.family, socket.SOCK_STREAM) as same,
+        ):
             same.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -363,6 +363,8 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
             self._below.abort()  # the peer does not read; it will not read the alert either
         else:
             self._below.close()
+            # The protocol above hears of the end now, so nobody else watches that the rest is taken.
+            self._runtime.loop.call_later(limits.OUR_ABORT_LINGER, self._below.abort)
         self._tell(self._error)
 
     def _tell(self, error: Exception | None) -> None:
