@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory that holds a trial authority and certificates for cc, der and other."""
-    from pair import authority
+    from gateway_pair import authority
 
     directory = tmp_path_factory.mktemp("pki") / "trial"
     authority(directory)

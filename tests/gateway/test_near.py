@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pair import gateways, plain, run
+from gateway_pair import gateways, plain, run
 
 from fastsec.envs.osi import OsiAddress
 from fastsec.errors import Aborted, FastsecError, Rejected

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from pair import (
+from gateway_pair import (
     CONCLUDE_REQUEST,
     CONCLUDE_RESPONSE,
     HEAD,

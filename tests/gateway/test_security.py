@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from pair import CC, DER, OTHER, answer_to, authority, confirmed, free_port, gateways, run, until
+from gateway_pair import CC, DER, OTHER, answer_to, authority, confirmed, free_port, gateways, run, until
 
 from fastsec.errors import Aborted, Rejected
 from fastsec.mms import pdu as mms

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pair import (
+from gateway_pair import (
     CC,
     DER,
     HEAD,
@@ -135,7 +135,7 @@ def test_what_could_not_be_checked_about_the_peer_is_told_once(own_pki: Path) ->
             await pair.no_bridges()
             assert not [fields for _, fields in pair.records.lines if str(fields.get("mnemonic")).startswith("CERT_V")]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pair.HEAD", HEAD.replace('crls = ["root.crl.pem"]', "crls = []"))
+            patch.setattr("gateway_pair.HEAD", HEAD.replace('crls = ["root.crl.pem"]', "crls = []"))
             async with gateways(own_pki) as pair:
                 for _ in range(2):
                     await (await pair.client()).release()
