@@ -87,9 +87,13 @@ class Server:
         self._listener = await self._runtime.loop.create_server(
             self._accept, None if host == "*" else host, port, backlog=backlog, start_serving=False
         )
-        for sock in self._listener.sockets:
-            keep_alive(sock)
-        await self._listener.start_serving()
+        try:
+            for sock in self._listener.sockets:
+                keep_alive(sock)
+            await self._listener.start_serving()
+        except BaseException:
+            await self.close(0)
+            raise
 
     def replace(self, *, maker: Maker | None = None, tls: TLSConfig | None = None) -> None:
         """Use renewed certificates for connections accepted from now on."""
