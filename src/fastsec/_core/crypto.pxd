@@ -59,6 +59,9 @@ cdef class HmacKey:
     cdef EVP_MD_CTX *work
 
     cdef int compute(self, const uint8_t *data, Py_ssize_t size, uint8_t *mac) noexcept nogil
+    cdef int start(self) noexcept nogil
+    cdef int update(self, const uint8_t *data, Py_ssize_t size) noexcept nogil
+    cdef int finish(self, uint8_t *mac) noexcept nogil
 
 
 # One AES-GCM key and direction; gcm_seal and gcm_open below use it.

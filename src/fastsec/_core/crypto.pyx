@@ -13,26 +13,11 @@ from libc.string cimport memcpy, memset
 from fastsec.errors import IntegrityError, LocalError
 
 cdef extern from "openssl/params.h" nogil:
-    OSSL_PARAM OSSL_PARAM_construct_utf8_string(const char *key, char *buf, size_t size)
     OSSL_PARAM OSSL_PARAM_construct_octet_string(const char *key, void *buf, size_t size)
     OSSL_PARAM OSSL_PARAM_construct_end()
 
 cdef extern from "openssl/core_names.h" nogil:
     const char *OSSL_CIPHER_PARAM_AEAD_TAG
-    const char *OSSL_KDF_PARAM_DIGEST
-    const char *OSSL_KDF_PARAM_KEY
-    const char *OSSL_KDF_PARAM_SALT
-    const char *OSSL_KDF_PARAM_INFO
-
-cdef extern from "openssl/kdf.h" nogil:
-    ctypedef struct EVP_KDF:
-        pass
-    ctypedef struct EVP_KDF_CTX:
-        pass
-    EVP_KDF *EVP_KDF_fetch(void *library, const char *algorithm, const char *properties)
-    EVP_KDF_CTX *EVP_KDF_CTX_new(EVP_KDF *kdf)
-    void EVP_KDF_CTX_free(EVP_KDF_CTX *ctx)
-    int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *key, size_t size, const OSSL_PARAM *params)
 
 cdef extern from "openssl/evp.h" nogil:
     EVP_MD *EVP_MD_fetch(void *library, const char *algorithm, const char *properties)
@@ -55,7 +40,6 @@ cdef enum:
     HASH = 32
     BLOCK = 64
     SECRET_MAX = 4096
-    HKDF_MAX = 255 * HASH
 
 
 class LibraryError(Exception):
@@ -64,13 +48,12 @@ class LibraryError(Exception):
 
 # Fetched once: an implicit fetch by name costs more than a short HMAC.
 cdef EVP_MD *SHA256 = EVP_MD_fetch(NULL, b"SHA256", NULL)
-cdef EVP_KDF *HKDF = EVP_KDF_fetch(NULL, b"HKDF", NULL)
 cdef EVP_CIPHER *GCM128 = EVP_CIPHER_fetch(NULL, b"AES-128-GCM", NULL)
 cdef EVP_CIPHER *GCM256 = EVP_CIPHER_fetch(NULL, b"AES-256-GCM", NULL)
 cdef EVP_CIPHER *CBC128 = EVP_CIPHER_fetch(NULL, b"AES-128-CBC", NULL)
 cdef EVP_CIPHER *CBC256 = EVP_CIPHER_fetch(NULL, b"AES-256-CBC", NULL)
-if SHA256 is NULL or HKDF is NULL or GCM128 is NULL or GCM256 is NULL or CBC128 is NULL or CBC256 is NULL:
-    raise ImportError("libcrypto lacks SHA-256, HKDF, AES-GCM or AES-CBC")
+if SHA256 is NULL or GCM128 is NULL or GCM256 is NULL or CBC128 is NULL or CBC256 is NULL:
+    raise ImportError("libcrypto lacks SHA-256, AES-GCM or AES-CBC")
 
 
 cdef int broken() except -1:
@@ -177,30 +160,42 @@ def hkdf_sha256(Secret ikm not None, bytes salt not None, bytes info not None, P
     Returns: the output keying material.
     """
     cdef Secret okm
-    cdef OSSL_PARAM params[5]
-    cdef EVP_KDF_CTX *ctx
-    cdef int done
-    cdef Py_ssize_t n = 0
+    cdef uint8_t prk[HASH]
+    cdef HmacKey keyed
+    cdef bint done
     ikm.check()
     okm = Secret.make(length)
-    params[0] = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, b"SHA256", 0)
-    params[1] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, ikm.p, ikm.size)
-    n = 2
-    if PyBytes_GET_SIZE(salt):
-        params[n] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, PyBytes_AS_STRING(salt), PyBytes_GET_SIZE(salt))
-        n += 1
-    if PyBytes_GET_SIZE(info):
-        params[n] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, PyBytes_AS_STRING(info), PyBytes_GET_SIZE(info))
-        n += 1
-    params[n] = OSSL_PARAM_construct_end()
-    ctx = EVP_KDF_CTX_new(HKDF)
-    if ctx is NULL:
-        raise MemoryError
-    done = EVP_KDF_derive(ctx, okm.p, okm.size, params)
-    EVP_KDF_CTX_free(ctx)
-    if done != 1:
+    # Put together here from HMAC: libcrypto's EVP_KDF fetches HMAC and its hash by name for each of its steps.
+    # RFC 2104 fills a short key up with zero octets, so the empty salt is the 32 zero octets that RFC 5869 wants.
+    keyed = hmac_key(<const uint8_t *>PyBytes_AS_STRING(salt), PyBytes_GET_SIZE(salt))
+    done = keyed.compute(ikm.p, ikm.size, prk) == 1
+    try:
+        keyed = hmac_key(prk, HASH)
+    finally:
+        OPENSSL_cleanse(prk, HASH)
+    if not done or not hkdf_expand(keyed, info, okm):
         broken()
     return okm
+
+
+cdef bint hkdf_expand(HmacKey prk, bytes info, Secret okm):
+    """RFC 5869 2.3: fill okm; False if libcrypto failed."""
+    cdef uint8_t block[HASH]
+    cdef uint8_t number
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t count
+    cdef bint done = True
+    while done and at < okm.size:
+        number = <uint8_t>(at // HASH + 1)
+        # T(n) = HMAC(PRK, T(n - 1) | info | n), T(0) empty
+        done = (prk.start() and (at == 0 or prk.update(block, HASH))
+                and prk.update(<const uint8_t *>PyBytes_AS_STRING(info), PyBytes_GET_SIZE(info))
+                and prk.update(&number, 1) and prk.finish(block))
+        count = min(okm.size - at, HASH)
+        memcpy(okm.p + at, block, count)
+        at += count
+    OPENSSL_cleanse(block, HASH)
+    return done
 
 
 def aes_gcm_seal(bytes key not None, bytes nonce not None, bytes aad not None, bytes data not None,
@@ -297,9 +292,17 @@ cdef class HmacKey:
 
     cdef int compute(self, const uint8_t *data, Py_ssize_t size, uint8_t *mac) noexcept nogil:
         """The 32 octets of the MAC; 1 = done, 0 = libcrypto failed."""
-        return (EVP_MD_CTX_copy_ex(self.work, self.inner) == 1
-                and EVP_DigestUpdate(self.work, data, size) == 1
-                and EVP_DigestFinal_ex(self.work, mac, NULL) == 1
+        return self.start() and self.update(data, size) and self.finish(mac)
+
+    cdef int start(self) noexcept nogil:
+        """Begin a message. These three: 1 = done, 0 = libcrypto failed."""
+        return EVP_MD_CTX_copy_ex(self.work, self.inner) == 1
+
+    cdef int update(self, const uint8_t *data, Py_ssize_t size) noexcept nogil:
+        return EVP_DigestUpdate(self.work, data, size) == 1
+
+    cdef int finish(self, uint8_t *mac) noexcept nogil:
+        return (EVP_DigestFinal_ex(self.work, mac, NULL) == 1
                 and EVP_MD_CTX_copy_ex(self.work, self.outer) == 1
                 and EVP_DigestUpdate(self.work, mac, HASH) == 1
                 and EVP_DigestFinal_ex(self.work, mac, NULL) == 1)
