@@ -149,6 +149,16 @@ def test_revoked_meanwhile_and_another_certificate_of_the_same_identity() -> Non
     assert pair.server.events == ["PKCERT_ALARM_REL_REQ"]
 
 
+def test_another_certificate_is_looked_up_in_crls_that_were_loaded_meanwhile() -> None:
+    pair = stage(K.RELEASE_REQ)
+    revoked = credential(CLIENT, "p256", 9)
+    crl = authority("one").revoke(revoked.certificate)
+    pair.endpoints[1].fresh_trust = TrustStore((authority("one").root,), (crl,))
+    pdu = forge(Carrier.RELEASE_REQ, genuine(pair, K.RELEASE_REQ), revoked, pk_cert=revoked.certificate)
+    bring(pair, K.RELEASE_REQ, pdu)
+    assert pair.server.events == ["PKCERT_ALARM_REL_REQ"]
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_unparseable_control_pdu(kind: SecPduKind) -> None:
     pair = stage(kind)

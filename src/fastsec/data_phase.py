@@ -242,7 +242,7 @@ class DataPhase(Engine):
 
     def _recheck_peer(self, now: Instant) -> None:
         """Expiry and revocation, at every key update and every 24 h."""
-        peer, trust = present(self.peer), self._endpoint.fresh_trust or self._endpoint.config.trust
+        peer, trust = present(self.peer), self._endpoint.trust
         self._recheck_ms = now.mono_ms + limits.OUR_RECHECK_INTERVAL * 1000
         self._start(lambda: trust.recheck(peer, now.utc_ms), self._peer_was_checked)
 

@@ -442,7 +442,7 @@ class Engine:
             numbers = (self.asso_id, self._n)
         names = frozenset((self._called.oid,)) if self._called is not None else frozenset()
         return Expectation(
-            self.peer, names, config.credential.certificate, numbers, self._seen, config.trust, now.utc_ms
+            self.peer, names, config.credential.certificate, numbers, self._seen, self._endpoint.trust, now.utc_ms
         )
 
     def _control_taken_by(self, kind: SecPduKind) -> Callable[[Job, Instant], None]:

@@ -291,6 +291,7 @@ class Endpoint:
     """
 
     __slots__ = (
+        "__weakref__",
         "_peers",
         "_random",
         "_rejects",
@@ -324,6 +325,11 @@ class Endpoint:
         self._peers: dict[str, PeerNumbers] = {}
         self._unconfirmed: dict[Evictable, int] = {}
         self._rejects: dict[str, tuple[int, int]] = {}
+
+    @property
+    def trust(self) -> TrustStore:
+        """Whom to believe in associations that are open."""
+        return self.fresh_trust or self.config.trust
 
     # --- persistence ---
 

@@ -96,7 +96,10 @@ class Server:
             raise
 
     def replace(self, *, maker: Maker | None = None, tls: TLSConfig | None = None) -> None:
-        """Use renewed certificates for connections accepted from now on."""
+        """Use renewed certificates for connections accepted from now on; associations that are open are re-checked
+        against the anchors and CRLs of ``maker``."""
+        if isinstance(maker, SecuredMaker) and isinstance(self._maker, SecuredMaker):
+            maker.take_over(self._maker)
         self._maker = maker or self._maker
         self._tls = tls or self._tls
 

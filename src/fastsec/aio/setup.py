@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
+from weakref import ref
 
 from fastsec import limits
 from fastsec.aio.connection import Connection
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fastsec.aio.runtime import Runtime
     from fastsec.aio.wiring import Keeper
     from fastsec.config import Config
+    from fastsec.peers import Endpoint
     from fastsec.pki.identity import OsiName
 
 Role = Literal["client", "server"]
@@ -84,6 +86,7 @@ class SecuredMaker:
         self._endpoint = self._identity.endpoint(config, tls=tls)
         self._sink = config.sink
         self._keep = self._identity.keep
+        self._replaced: list[ref[Endpoint]] = []
 
     def __call__(self, runtime: Runtime, handler: AssociationHandler, keeper: Keeper | None) -> Connection:
         """A new connection."""
@@ -99,6 +102,16 @@ class SecuredMaker:
             keep=self._keep,
             keeper=keeper,
         )
+
+    def take_over(self, older: SecuredMaker) -> None:
+        """Let associations that ``older`` made be re-checked against the anchors and CRLs of this one (62351-4 §7)."""
+        if older._endpoint is self._endpoint:
+            return
+        self._replaced = [found for found in (*older._replaced, ref(older._endpoint)) if found() is not None]
+        for found in self._replaced:
+            endpoint = found()
+            if endpoint is not None and endpoint is not self._endpoint:
+                endpoint.fresh_trust = self._endpoint.config.trust
 
 
 class PlainMaker:

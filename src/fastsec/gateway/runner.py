@@ -140,9 +140,11 @@ class Runner:
         )
 
     def renew(self, config: Config, tls: TLSConfig | None) -> None:
-        """Use other certificates, anchors and CRLs for associations from now on; open ones stay as they are."""
+        """Use other certificates, anchors and CRLs for associations from now on. Open ones go on; their peers are
+        looked up in the new CRLs at the next key update, or within 24 h."""
         self._config, self._tls = config, tls
-        self._far = self._far_maker()
+        older, self._far = self._far, self._far_maker()
+        self._far.take_over(older)
         if self._far_listener is not None:
             self._far_listener.replace(maker=self._far, tls=tls)
         if self._waiting is not None:
