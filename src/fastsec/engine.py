@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from fastsec import limits
 from fastsec.control import (
@@ -210,14 +210,14 @@ class Engine:
     def _dispatch(self, given: Input, *facts: Any) -> None:
         """Look up (state, input) and do what the table says. The last of ``facts`` is always the Instant."""
         rule = TABLE[self.state, given]
-        if isinstance(rule, Rule):
+        if type(rule) is Rule:
             if not rule.when or getattr(self, rule.when):
                 if rule.next is not None:
                     self.state = rule.next
-                getattr(self, "_" + rule.action)(*facts)
+                getattr(self, rule.method)(*facts)
                 return
             rule = fault_of(self.state, given)
-        self._fault(rule, given, facts)
+        self._fault(cast(Fault, rule), given, facts)
 
     def _fault(self, fault: Fault, given: Input, facts: tuple[Any, ...]) -> None:
         now: Instant = facts[-1]

@@ -1,6 +1,7 @@
 """What an association asks of its adapter: PDUs to send, jobs to run, news for the application, events to log.
 
-``Association.outputs()`` returns these in the order in which they have to be carried out. Nothing here acts.
+``Association.outputs()`` returns these in the order in which they have to be carried out. Nothing here acts. They are
+values, to be read only; not frozen, because making a frozen one takes three times as long.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Job:
             self.error = error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """Put ``pdu`` on the wire.
 
@@ -75,14 +76,14 @@ class Send:
     disposition: Disposition = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """Run ``job`` (``job.run()`` in a worker thread), then call ``Association.job_done(job, now)``."""
 
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AssociateIndication:
     """Server: a verified peer asks for an association; answer with ``accept()`` or ``reject()``.
 
@@ -95,7 +96,7 @@ class AssociateIndication:
     peer: VerifiedPeer | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Established:
     """Data may be sent and received.
 
@@ -110,36 +111,36 @@ class Established:
     confirmed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Confirmed:
     """The peer's first transfer has verified: it saw our handshake PDU unaltered."""
 
     peer: VerifiedPeer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Received:
     """Verified and decrypted PDUs of the protected protocol, in order."""
 
     pdus: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeysChanged:
     """Read ``tx``, ``rx``, ``fast_tx`` and ``fast_rx`` again before anything else is sent or received."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReleaseIndication:
     """The peer asks for release: send what is queued, then call ``release_accept()``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Released:
     """Both sides have released the association; ``Ended(None)`` follows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ended:
     """The association is over, always the last output.
 
@@ -151,7 +152,7 @@ class Ended:
     error: FastsecError | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Raised:
     """A security event for the sink."""
 

@@ -23,7 +23,7 @@ then for both::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
@@ -117,6 +117,10 @@ class Rule:
     next: State | None
     why: str
     when: str = ""
+    method: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", f"_{self.action}")
 
 
 CALLS = frozenset(

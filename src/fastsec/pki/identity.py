@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastsec._core.cursor import encode_oid
 from fastsec.errors import ConfigError, LocalError
@@ -15,6 +15,7 @@ class OsiName:
     Attributes:
         ap_title: dotted OBJECT IDENTIFIER (AP-title form 2), at least two arcs.
         ae_qualifier: INTEGER 0 .. 2**63 - 1 (AE-qualifier form 2).
+        oid: the AP-title's arcs followed by the AE-qualifier (62351-4 Annex G), dotted.
 
     Raises:
         ConfigError: the values do not make an OBJECT IDENTIFIER of at most 64 octets.
@@ -22,8 +23,10 @@ class OsiName:
 
     ap_title: str
     ae_qualifier: int
+    oid: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "oid", f"{self.ap_title}.{self.ae_qualifier}")
         try:
             encode_oid(self.ap_title)
             encode_oid(self.oid)
@@ -55,11 +58,6 @@ class OsiName:
         if not dot or not qualifier.isascii() or not qualifier.isdigit() or len(qualifier) > 19:
             raise ConfigError(f"{oid!r} is not an AP-title followed by an AE-qualifier")
         return cls(ap_title, int(qualifier))
-
-    @property
-    def oid(self) -> str:
-        """The AP-title's arcs followed by the AE-qualifier (62351-4 Annex G), dotted."""
-        return f"{self.ap_title}.{self.ae_qualifier}"
 
     def __str__(self) -> str:
         return f"{self.ap_title}:{self.ae_qualifier}"

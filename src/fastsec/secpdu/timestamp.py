@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from fastsec.errors import DecodeError, LocalError
@@ -54,6 +55,7 @@ def check_time(text: str) -> None:
         raise DecodeError("not a TimeStamp", step="time")
 
 
+@lru_cache(maxsize=256)
 def time_key(text: str) -> str:
     """What orders and equates TimeStamps: their 23 digits, the fraction padded with zeros to nine.
 
@@ -63,6 +65,7 @@ def time_key(text: str) -> str:
     return text[:14] + text[15:-1].ljust(9, "0")
 
 
+@lru_cache(maxsize=256)
 def time_utc_ms(text: str) -> int:
     """Milliseconds since 1970-01-01T00:00:00Z of a TimeStamp, parts of a millisecond cut off.
 
