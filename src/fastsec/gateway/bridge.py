@@ -50,6 +50,8 @@ STALL: Final = 60.0  # seconds in which a peer has to take at least something wh
 
 Opener = Callable[["Bridge"], Awaitable[None]]
 
+CONCLUDE_RESPONSE: Final = b"\x8c"  # its first octet
+
 PLAIN: Final = "plain"
 SECURED: Final = "secured"
 
@@ -69,7 +71,9 @@ class End(AssociationHandler):
         count: PDUs received.
     """
 
-    __slots__ = ("_bridge", "_early", "_held", "answer", "connection", "count", "ended_at", "other", "over", "side")
+    __slots__ = (
+        "_bridge", "_clogged", "_early", "_held", "answer", "connection", "count", "ended_at", "other", "over", "side",
+    )  # fmt: skip
 
     def __init__(self, side: str, bridge: Bridge | None = None) -> None:
         self.side = side
@@ -82,6 +86,7 @@ class End(AssociationHandler):
         self.count = 0
         self._early: list[bytes] = []
         self._held: asyncio.TimerHandle | None = None
+        self._clogged = False
 
     @property
     def bridge(self) -> Bridge:
@@ -97,11 +102,15 @@ class End(AssociationHandler):
         if other is None:
             self._wait_for_other(assoc, pdus)
             return
-        self.count += len(pdus)
-        if pdus[-1].startswith(b"\x8c"):  # conclude-Response: from now on a closed connection is an orderly end
+        count = len(pdus)
+        self.count += count
+        if pdus[-1][:1] == CONCLUDE_RESPONSE:  # from now on a closed connection is an orderly end
             self.bridge.concluded = True
         try:
-            other.write_many(pdus)
+            if count == 1:
+                other.write(pdus[0])
+            else:
+                other.write_many(pdus)
         except FastsecError as error:
             self.bridge.unwritable(self, pdus, error)
             return
@@ -111,6 +120,10 @@ class End(AssociationHandler):
 
     def resumed(self, assoc: Connection) -> None:
         """This side takes data again: read the other side again."""
+        if self._clogged:
+            self._clogged = False
+            if self.other is not None and self.other.can_write:
+                assoc.resume_reading()
         self.bridge.let_go(self)
 
     def _wait_for_other(self, assoc: Connection, pdus: list[bytes]) -> None:
@@ -169,6 +182,17 @@ class End(AssociationHandler):
             self.ended_at.set_result(None)
         if self._bridge is not None:
             self._bridge.closed(self, error)
+
+    def clog(self, assoc: Connection) -> None:
+        """This side does not take what it is answered by the gateway itself: read nothing more of it until it does."""
+        self._clogged = True
+        assoc.pause_reading()
+        self.start_hold()
+
+    def read_on(self) -> None:
+        """The other side takes data again."""
+        if self.connection is not None and self.other is not None and not self.over and not self._clogged:
+            self.connection.resume_reading()
 
     # --- stalls ----------------------------------------------------------------------------------------------------
     def start_hold(self) -> None:
@@ -388,6 +412,11 @@ class Bridge:
                 except FastsecError as again:
                     words = f"{words}: {again}"
                 else:
+                    if not connection.can_write:
+                        end.clog(connection)
+                    if not other.can_write:
+                        connection.pause_reading()
+                        self.hold(end)
                     return
         self.log.error(f"{words}; the association is ended")
         connection.abort(reason=words)
@@ -402,8 +431,8 @@ class Bridge:
         """``end`` takes data again."""
         end.unhold()
         other = self.peer_of(end)
-        if other is not None and other.connection is not None and not other.over and other.other is not None:
-            other.connection.resume_reading()
+        if other is not None:
+            other.read_on()
 
     def stalled(self, end: End) -> None:
         """The peer of ``end`` has taken nothing for long."""

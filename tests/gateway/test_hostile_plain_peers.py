@@ -1,0 +1,58 @@
+"""Plain peers that attack the gateway: what they send without end, or send and never read, does not pile up."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from gateway_pair import Pair, answer_to, confirmed, gateways, run, until
+
+from fastsec.aio.connection import Connection
+from fastsec.gateway import bridge
+from fastsec.mms import pdu as mms
+
+GARBAGE = b"\x30\x03\x02\x01\x07"
+
+
+def near_side(pair: Pair) -> Connection:
+    """The gateway's connection of the one plain client."""
+    (connection,) = pair.cc_route._listeners[0].connections
+    return connection
+
+
+def test_rejects_do_not_pile_up_for_a_client_that_never_reads(pki: Path) -> None:
+    """Each garbage PDU gets a reject; while those do not get out, no more garbage is read."""
+
+    async def test() -> None:
+        async with gateways(pki) as pair:
+            client = await pair.client()
+            near = near_side(pair)
+            near.pause_writing()  # as the transport does when the client does not read
+            await client.send(GARBAGE)
+            await until(lambda: bool(near._pause))
+            await client.send(confirmed(1))
+            await asyncio.sleep(0.05)
+            assert near._pause
+            near.resume_writing()
+            assert not near._pause
+            answers = [await client.recv() for _ in range(2)]
+            assert answers == [mms.reject(mms.RejectReason.UNKNOWN_PDU_TYPE), answer_to(confirmed(1))]
+            await client.release()
+
+    run(test())
+
+
+def test_a_client_that_never_takes_its_rejects_is_given_up(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "STALL", 0.1)
+
+    async def test() -> None:
+        async with gateways(pki) as pair:
+            client = await pair.client()
+            near_side(pair).pause_writing()
+            await client.send(GARBAGE)
+            assert await client.wait_ended() is not None
+            await pair.no_bridges()
+            assert pair.records.about("has taken no data")
+
+    run(test())
