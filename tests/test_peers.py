@@ -79,6 +79,16 @@ def test_a_pair_rests_for_20_minutes() -> None:
     assert (5, m) not in own._pairs
 
 
+def test_a_client_that_never_chooses_m_forgets_pairs_too() -> None:
+    own = numbers()
+    for i in range(5000):
+        pair = (i % 1000, i % 7)
+        own.hold(pair)
+        own.free(pair, at(i))
+    assert len(own._quarantine) <= limits.OUR_ASSO_PAIR_QUARANTINE + 1
+    assert len(own._pairs) <= limits.OUR_ASSO_PAIR_QUARANTINE + 1
+
+
 def test_no_number_is_left_for_a_client_number() -> None:
     own = numbers()
     for m in range(1000):

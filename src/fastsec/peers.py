@@ -257,6 +257,7 @@ class PeerNumbers:
 
     def free(self, pair: tuple[int, int], now: Instant) -> None:
         """n:m is not in use any more; it rests for 20 minutes."""
+        self._release_quarantine(now)  # a mere client never chooses a number m
         until = now.mono_ms + limits.OUR_ASSO_PAIR_QUARANTINE * 1000
         self._pairs[pair] = until
         self._quarantine.append((until, pair))
