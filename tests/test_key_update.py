@@ -170,6 +170,20 @@ def test_server_asks_on_every_pdu_until_the_rekey_comes() -> None:
     assert pair.client.association._keys.count == 1
 
 
+def test_the_server_asks_no_more_once_a_rekey_has_come() -> None:
+    pair = make()
+    pair.client.hold_jobs = pair.server.hold_jobs = True
+    pair.server.update_keys()
+    pair.move()
+    pair.client.run_jobs()
+    pair.move()  # the carrier is there, the new keys are not
+    pair.server.send(ANSWER)
+    assert flags(pair, "server")[-2:] == [ASKS, NOTHING]
+    pair.server.run_jobs()
+    pair.server.send(ANSWER)
+    assert flags(pair, "server")[-2:] == [CHANGED, NOTHING]
+
+
 def test_the_client_keeps_its_distance_and_remembers_the_wish() -> None:
     pair = make()
     pair.client.update_keys()
@@ -372,6 +386,25 @@ def test_a_value_that_was_used_before_would_bring_old_keys_back(whose: str) -> N
         pair.move()
         pair.elapse(100)
     inject(pair, "client", rekey=(value.group, value.public))
+    expect(pair, "server", "ENCR_DATA_PROT_ERROR_TRF", DtDiag.PROTOCOL_ERROR)
+
+
+@pytest.mark.parametrize("group", [23, 28])
+def test_the_mirrored_point_gives_the_same_secret_and_is_refused_too(group: int) -> None:
+    """Z is the x-coordinate alone, which a point and its negative share."""
+    from fastsec.secpdu.der import decode
+
+    policy = Policy(groups=(group,))
+    pair = make(policy, policy)
+    point = decode(Carrier.ASSOCIATE_REQ, pair.wire[0][1].pdu).token1.dh_key[0].public
+    prime = {
+        23: 2**256 - 2**224 + 2**192 + 2**96 - 1,
+        28: 0xA9FB57DBA1EEA9BC3E660A909D838D726E3BF623D52620282013481D1F6E5377,
+    }[group]
+    mirrored = point[:33] + (prime - int.from_bytes(point[33:], "big")).to_bytes(32, "big")
+    own = Ephemeral.generate(group)
+    assert own.derive(point).reveal() == own.derive(mirrored).reveal()
+    inject(pair, "client", rekey=(group, mirrored))
     expect(pair, "server", "ENCR_DATA_PROT_ERROR_TRF", DtDiag.PROTOCOL_ERROR)
 
 

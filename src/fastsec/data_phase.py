@@ -159,6 +159,7 @@ class DataPhase(Engine):
         else:
             own = present(keys.own)
             keys.accept(value)
+            present(self.tx).req_rekey = False  # answered
             self._receive_job(lambda: take_keys(own, value, params, h2), self._keys_made)
 
     def _keys_made(self, job: Job, now: Instant) -> None:

@@ -75,11 +75,13 @@ def take_keys(own: Ephemeral, value: DhPublic, params: GuardParams, h2: bytes) -
 
 
 _MS: Final = 1000
+_POINT: Final = 65  # octets of an uncompressed point on a curve of 256 bits
 _DIGEST: Final = 16  # octets kept of each SHA-256; side by side, because an association has many of them
 
 
 def _digest(value: bytes) -> bytes:
-    return sha256(value)[:_DIGEST]
+    """What a public value is remembered by. Of a point that is its x-coordinate: its negative gives the same Z."""
+    return sha256(value[1:33] if len(value) == _POINT else value)[:_DIGEST]
 
 
 class KeyUpdate:
