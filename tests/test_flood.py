@@ -99,6 +99,17 @@ def test_a_full_memory_refuses_that_peer_and_no_other(monkeypatch: pytest.Monkey
     neighbour.open()
 
 
+def test_a_client_whose_memory_is_full_takes_no_acceptance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUR_REPLAY_PER_PEER", 1)
+    pair = ConnectionPair()
+    pair.endpoints[0].replay.remember(SERVER.oid, "A", time_text(UTC - 1), "1:1", bytes(32), UTC)
+    pair.client.start(INITIATE)
+    pair.move()
+    assert isinstance(pair.client.error, LimitReached)
+    assert pair.server.error.code == HandshakeDiag.NO_REASON_GIVEN
+    assert not pair.client.seen(Established)
+
+
 def test_the_memory_survives_a_restart() -> None:
     pair = ConnectionPair()
     pair.endpoints[1].load([], pair.now)

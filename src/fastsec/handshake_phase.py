@@ -97,6 +97,9 @@ class HandshakePhase(DataPhase):
             except PeerError as fault:
                 job.result.wipe()
                 self._fail(Group.HANDSHAKE_ACC, fault, now)
+            except LimitReached as limit:
+                job.result.wipe()
+                self._answer(int(HandshakeDiag.NO_REASON_GIVEN), limit, now)
             else:
                 self._dispatch(Input.ACCEPTANCE_TAKEN, job.result, now)
 
@@ -107,6 +110,8 @@ class HandshakePhase(DataPhase):
         seen = self._endpoint.replay.remember(name, "A", taken.time, taken.asso_id, digest, now.utc_ms)
         if seen == "replay":
             raise HandshakeError("seen before", check="replay", step="HandshakeAcc.tbs.token1.time")
+        if seen == "full":
+            raise LimitReached("OUR_REPLAY_PER_PEER", "a replay could not be noticed")
         n, _, m = taken.asso_id.partition(":")
         if n != self._n or not m or numbers.is_live((int(n), int(m))):
             raise HandshakeError("not our number", step="HandshakeAcc.tbs.token1.assoID")
