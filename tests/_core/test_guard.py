@@ -262,6 +262,18 @@ def test_key_material_may_be_wiped_after_construction(kind: Kind) -> None:
         SealGuard(kind.params, keys, kind.ik, kind.ek, start_time=START)
 
 
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[-1]], ids=str)
+def test_the_largest_appl_data_and_one_octet_more(kind: Kind) -> None:
+    largest = (1 << 24) - 4096
+    tx, rx = kind.seal_guard(), kind.open_guard()
+    tx.rekey = (14, bytes(1024))
+    tx.req_rekey = tx.changed_key = True
+    data = b"\xa0\x83" + (largest - 5).to_bytes(3, "big") + bytes(largest - 5)
+    assert rx.open(tx.seal(data, T0), T0).appl_data == data
+    with pytest.raises(LocalError):
+        tx.seal(b"\xa0\x83" + (largest - 4).to_bytes(3, "big") + bytes(largest - 4), T0)
+
+
 def test_message_limits() -> None:
     seal = BY_NAME["hmac"].seal_guard()
     assert seal.soft_limit == limits.OUR_MESSAGES_PER_KEY_SOFT

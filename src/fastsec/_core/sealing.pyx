@@ -32,7 +32,7 @@ cdef uint64_t MESSAGES_MAX = limits.OUR_MESSAGES_PER_KEY
 cdef uint64_t MESSAGES_SOFT = limits.OUR_MESSAGES_PER_KEY_SOFT
 
 cdef enum:
-    APPL_MAX = 1 << 24
+    APPL_MAX = (1 << 24) - 4096  # the whole PDU keeps lengths of three octets
     POOL = 1024
 
 
