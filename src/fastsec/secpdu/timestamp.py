@@ -25,6 +25,13 @@ def time_text(utc_ms: int) -> str:
     if utc_ms not in _UTC_MS_RANGE:
         raise LocalError("time_text: milliseconds outside the years 0000 to 9999")
     days, ms = divmod(utc_ms, _DAY_MS)
+    seconds, ms = divmod(ms, 1000)
+    return f"{_date_text(days)}{seconds // 3600:02}{seconds // 60 % 60:02}{seconds % 60:02}.{ms:03}Z"
+
+
+@lru_cache(maxsize=4)
+def _date_text(days: int) -> str:
+    """YYYYMMDD of a day counted from 1970-01-01; mostly today's."""
     # Days to calendar date over eras of 400 years that begin on 1 March, so that leap days come last.
     era, day_of_era = divmod(days + 719_468, 146_097)
     year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
@@ -33,8 +40,7 @@ def time_text(utc_ms: int) -> str:
     day = day_of_year - (153 * month + 2) // 5 + 1
     month = month + 3 if month < 10 else month - 9
     year = 400 * era + year_of_era + (month <= 2)
-    seconds, ms = divmod(ms, 1000)
-    return f"{year:04}{month:02}{day:02}{seconds // 3600:02}{seconds // 60 % 60:02}{seconds % 60:02}.{ms:03}Z"
+    return f"{year:04}{month:02}{day:02}"
 
 
 def is_time(text: str) -> bool:
