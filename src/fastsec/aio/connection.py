@@ -45,6 +45,8 @@ class Connection(Receiving):
         peer_initiate: the peer's, once it came.
         request: association role server: the AARQ while the application decides, then None.
         client: whether this side is the association's client, whoever dialled.
+        can_write: False while the transport's buffer is full; ``resumed`` tells when it is not any more. Only to be
+            read.
         context: free for the application.
     """
 
@@ -91,11 +93,6 @@ class Connection(Receiving):
     def is_open(self) -> bool:
         """Data may be sent."""
         return self._phase == OPEN
-
-    @property
-    def can_write(self) -> bool:
-        """False while the transport's buffer is full; ``resumed`` tells when it is not any more."""
-        return self._can_write
 
     @property
     def may_retry(self) -> bool:
@@ -245,11 +242,11 @@ class Connection(Receiving):
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
-        self._can_write = False
+        self.can_write = False
 
     def resume_writing(self) -> None:
         """The transport's buffer has room again."""
-        self._can_write = True
+        self.can_write = True
         if self._phase == OPEN:
             self._call(self._handler.resumed)
 

@@ -55,9 +55,10 @@ class Wiring(asyncio.Protocol):
     """The base of ``Connection``. ``Receiving`` and ``Connection`` fill in what raises NotImplementedError."""
 
     __slots__ = (
-        "_can_write", "_channel", "_due", "_engine", "_fast_rx", "_fast_tx", "_handler", "_keep", "_keeper",
+        "_channel", "_due", "_engine", "_fast_rx", "_fast_tx", "_handler", "_keep", "_keeper",
         "_linger", "_lost", "_news", "_osi", "_patient", "_pause", "_phase", "_reason", "_runtime", "_sink", "_slot",
-        "_task", "_telling", "_transport", "_tx", "client", "context", "own_initiate", "peer_initiate", "request",
+        "_task", "_telling", "_transport", "_tx", "can_write", "client", "context", "own_initiate", "peer_initiate",
+        "request",
     )  # fmt: skip
 
     def __init__(
@@ -89,7 +90,7 @@ class Wiring(asyncio.Protocol):
         self._due: int | None = None
         self._slot = 0
         self._pause = 0
-        self._can_write = True
+        self.can_write = True
         self._fast_rx = self._fast_tx = False
         self._tx: SealGuard | None = None
         self._news: deque[Output] | None = None
