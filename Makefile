@@ -23,7 +23,7 @@ bench: .venv/.bench  ## every benchmark, ratios measured in one run
 
 debug: .venv/.test  ## build _core with bounds checks, line tracing and assertions, and test it
 	rm -rf build/debug-tree && mkdir -p build/debug-tree
-	cp -r src tests pyproject.toml setup.py README.md LICENSE build/debug-tree/
+	cp -r src tests docs scripts benchmarks *.md *.in *.toml setup.py LICENSE Makefile build/debug-tree/
 	find build/debug-tree -name '*.so' -delete
 	cd build/debug-tree && FASTSEC_DEBUG=1 ../../$(V)/python setup.py -q build_ext --inplace
 	cd build/debug-tree && PYTHONPATH=src ../../$(V)/python -m pytest -m 'not interop' --ignore tests/test_packaging.py $(PYTEST_ARGS)
@@ -36,7 +36,7 @@ lint: .venv/.lint   ## ruff: rules and format
 	$(V)/ruff check src tests benchmarks scripts setup.py
 	$(V)/ruff format --check src tests benchmarks scripts setup.py
 
-wheel: .venv/.bench  ## sdist, and the wheel built from the sdist, in dist/
+wheel: .venv/.build  ## sdist, and the wheel built from the sdist, in dist/
 	rm -rf dist && $(V)/python -m build --outdir dist
 
 vectors: .venv/.test  ## write the test vectors anew from the reference implementation
@@ -67,7 +67,12 @@ clean:           ## remove what was built
 	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo,test,lint]'
 	@touch $@
 
+.venv/.build: .venv/bin/python
+	scripts/system-packages.sh build
+	$(V)/python -m pip install -q --disable-pip-version-check 'build>=1.2'
+	@touch $@
+
 .venv/.bench: .venv/bin/python $(SOURCES)
 	scripts/system-packages.sh bench
-	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo,bench]' build
+	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo,bench]'
 	@touch $@ .venv/.demo
