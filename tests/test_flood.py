@@ -138,6 +138,14 @@ def test_without_memory_times_before_the_start_are_refused() -> None:
     assert replies(fresh, "server")[0].diag == HandshakeDiag.INVALID_TIME_VALUE
 
 
+def test_a_first_run_keeps_a_journal_and_refuses_times_before_its_start() -> None:
+    endpoint = Endpoint(config(SERVER), now=Instant(UTC, 0))
+    endpoint.load(None, Instant(UTC, 0))
+    assert endpoint.refuse_before is not None
+    endpoint.replay.remember("1.2.3", "Q", time_text(UTC), "17", bytes(32), UTC)
+    assert endpoint.replay.journal()
+
+
 @pytest.mark.parametrize("line", ["", "x", "a b", "1.2.3 Q2026/17 00", "1.2.3 Qxx/17 zz", "1 2 3 4"])
 def test_a_damaged_replay_file_is_named(line: str) -> None:
     with pytest.raises(ConfigError, match="line 1"):

@@ -334,14 +334,17 @@ class Endpoint:
 
     # --- persistence ---
 
-    def load(self, lines: Iterable[str], now: Instant) -> None:
+    def load(self, lines: Iterable[str] | None, now: Instant) -> None:
         """Take over the replay memory of the last run; earlier times need not be refused any more.
 
+        Arguments:
+            lines: None if the last run left none: earlier times stay refused; from now on there is a journal.
         Errors:
             ConfigError: the lines are damaged.
         """
-        self.replay.load(lines, now.utc_ms)
-        self.refuse_before = None
+        self.replay.load(lines or (), now.utc_ms)
+        if lines is not None:
+            self.refuse_before = None
 
     def dump(self, now: Instant) -> str:
         """The replay memory as text for ``load``; ``replay.journal()`` gives what was added since, for appending."""

@@ -61,6 +61,8 @@ def test_a_request_is_refused_again_after_a_restart(run, world, authority, tmp_p
 def test_without_a_file_what_is_older_than_the_start_is_refused(world, tmp_path) -> None:
     assert identity_of(world.der).endpoint(world.der).refuse_before is not None
     config = dataclasses.replace(world.der, replay_file=str(tmp_path / "replay"))
+    assert identity_of(config).endpoint(config).refuse_before is not None  # a new file knows nothing of before
+    forget_identities()
     assert identity_of(config).endpoint(config).refuse_before is None
     assert identity_of(world.der).endpoint(world.der).refuse_before is None  # the same memory
 

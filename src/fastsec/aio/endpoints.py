@@ -34,7 +34,7 @@ class ReplayFile:
     operating system.
 
     Arguments:
-        path: the file; made if it does not exist.
+        path: the file; if it does not exist it is made, and times before the start are refused this once.
         endpoint: whose memory it is; takes over what the file has.
     Errors:
         ConfigError: unreadable, damaged, or in use by another process.
@@ -57,7 +57,7 @@ class ReplayFile:
                 with open(path, encoding="ascii") as file:
                     lines = file.read().splitlines(keepends=True)
             except FileNotFoundError:
-                lines = []
+                lines = None  # nothing is known of the time before
             if lines and not lines[-1].endswith("\n"):
                 lines.pop()  # the process ended while it wrote
             endpoint.load(lines, now())
