@@ -144,3 +144,33 @@ def test_a_loop_that_has_gone_is_not_told() -> None:
 def test_number_of_threads(monkeypatch, cpus, threads) -> None:
     monkeypatch.setattr(jobs_module.os, "cpu_count", lambda: cpus)
     assert jobs_module.workers() == threads
+
+
+def test_each_job_is_run_once_though_threads_come_and_go(run) -> None:
+    async def main() -> None:
+        jobs = Jobs(asyncio.get_running_loop(), slots=64)
+        for _ in range(300):  # threads go to rest and are woken all the time
+            works = [Work() for _ in range(5)]
+            results = await asyncio.wait_for(finished(jobs, *works), 10)
+            assert sorted(map(id, works)) == sorted(id(work) for work, _ in results)
+        assert jobs.running == jobs.waiting == 0
+
+    run(main())
+
+
+def test_a_callback_that_fails_keeps_nothing_from_the_others(run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        jobs, told, report = Jobs(loop), asyncio.Event(), loop.create_future()
+        loop.set_exception_handler(lambda _, context: report.set_result(context["exception"]))
+
+        def fail(_: Work, error: BaseException | None) -> None:
+            raise ValueError("x")
+
+        jobs.submit(Work(), fail)
+        jobs.submit(Work(), lambda *_: told.set())
+        await asyncio.wait_for(told.wait(), 10)
+        assert type(await asyncio.wait_for(report, 10)) is ValueError
+        assert jobs.running == 0
+
+    run(main())

@@ -13,7 +13,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Any, Final, Protocol
 
 WORKERS_MAX: Final = 4
@@ -28,21 +28,64 @@ class Job(Protocol):
 
 Done = Callable[[Any, BaseException | None], None]
 
+
+class Workers:
+    """Threads that run jobs. A ``ThreadPoolExecutor`` costs several times the thread switches and the Python code.
+
+    A thread that has nothing to do leaves its lock in ``_idle``; who has a job takes the newest one and wakes exactly
+    that thread. The lists are shared without a lock: each step is one operation of a deque or a list.
+
+    Arguments:
+        count: threads; they are daemons, so that a card that hangs does not keep the process.
+    """
+
+    __slots__ = ("_idle", "_tasks")
+
+    def __init__(self, count: int) -> None:
+        self._tasks: deque[tuple[Jobs, Job, Done]] = deque()
+        self._idle: list[threading.Lock] = []
+        for number in range(count):
+            threading.Thread(target=self._work, name=f"fastsec_{number}", daemon=True).start()
+
+    def submit(self, jobs: Jobs, job: Job, done: Done) -> None:
+        """Have ``jobs.run_here(job, done, True)`` called in one of the threads."""
+        self._tasks.append((jobs, job, done))
+        with contextlib.suppress(IndexError):  # all are busy; each looks for more before it rests
+            self._idle.pop().release()
+
+    def _work(self) -> None:
+        rest = threading.Lock()
+        rest.acquire()
+        while True:
+            try:
+                jobs, job, done = self._tasks.popleft()
+            except IndexError:
+                self._idle.append(rest)
+                if self._tasks:  # came in between, and perhaps nobody was woken for it
+                    with contextlib.suppress(ValueError):  # woken by now: then the lock has been released
+                        self._idle.remove(rest)
+                        continue
+                rest.acquire()
+            else:
+                jobs.run_here(job, done, True)
+                del jobs, job, done  # nothing of a job outlives it here
+
+
 _lock = threading.Lock()
-_shared: ThreadPoolExecutor | None = None
+_shared: Workers | None = None
 
 
 def workers() -> int:
-    """Number of threads of the shared executor."""
+    """Number of threads that all loops share."""
     return max(1, min(WORKERS_MAX, os.cpu_count() or 1))
 
 
-def shared_executor() -> ThreadPoolExecutor:
-    """The executor of this process, made at the first call."""
+def shared_workers() -> Workers:
+    """The threads of this process, made at the first call."""
     global _shared
     with _lock:
         if _shared is None:
-            _shared = ThreadPoolExecutor(workers(), thread_name_prefix="fastsec")
+            _shared = Workers(workers())
         return _shared
 
 
@@ -55,7 +98,7 @@ class Jobs:
         slots: jobs let into the executor at a time; one more than it has threads keeps them busy.
     """
 
-    __slots__ = ("_executor", "_loop", "_running", "_slots", "_urgent", "_waiting")
+    __slots__ = ("_ended", "_executor", "_loop", "_running", "_slots", "_told", "_urgent", "_waiting")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, executor: Executor | None = None, slots: int | None = None
@@ -66,6 +109,8 @@ class Jobs:
         self._running = 0
         self._urgent: deque[tuple[Job, Done]] = deque()
         self._waiting: deque[tuple[Job, Done]] = deque()
+        self._ended: deque[tuple[Job, Done, BaseException | None, bool]] = deque()
+        self._told = False  # the loop is going to look into _ended
 
     @property
     def running(self) -> int:
@@ -85,32 +130,56 @@ class Jobs:
         """
         own: Executor | None = getattr(job, "executor", None)
         if own is not None:
-            self._start(own, job, done, False)
+            self._submit(own, job, done, False)
         elif self._running < self._slots:
-            self._start(self._executor or shared_executor(), job, done, True)
+            self._start(job, done)
         else:
             (self._urgent if urgent else self._waiting).append((job, done))
 
-    def _start(self, executor: Executor, job: Job, done: Done, counted: bool) -> None:
-        if counted:
-            self._running += 1
-        loop = self._loop
+    def _start(self, job: Job, done: Done) -> None:
+        self._running += 1
+        if self._executor is None:
+            (_shared or shared_workers()).submit(self, job, done)
+        else:
+            self._submit(self._executor, job, done, True)
 
-        def finished(future: Future[None]) -> None:
-            error = future.exception() if not future.cancelled() else RuntimeError("the executor was shut down")
-            with contextlib.suppress(RuntimeError):  # the loop has been closed; nobody is left to be told
-                loop.call_soon_threadsafe(self._finished, job, done, error, counted)
+    def _submit(self, executor: Executor, job: Job, done: Done, counted: bool) -> None:
+        def settled(future: Future[None]) -> None:
+            if future.cancelled():
+                self._end(job, done, RuntimeError("the executor was shut down"), counted)
 
         try:
-            executor.submit(job.run).add_done_callback(finished)
+            executor.submit(self.run_here, job, done, counted).add_done_callback(settled)
         except RuntimeError as error:  # shut down
-            loop.call_soon(self._finished, job, done, error, counted)
+            self._end(job, done, error, counted)
 
-    def _finished(self, job: Job, done: Done, error: BaseException | None, counted: bool) -> None:
-        if counted:
-            self._running -= 1
-            queue = self._urgent or self._waiting
-            if queue and self._running < self._slots:
-                next_job, next_done = queue.popleft()
-                self._start(self._executor or shared_executor(), next_job, next_done, True)
-        done(job, error)
+    def run_here(self, job: Job, done: Done, counted: bool) -> None:
+        """Run ``job`` in the calling thread and have the loop told."""
+        try:
+            job.run()
+        except BaseException as error:
+            self._end(job, done, error, counted)
+        else:
+            self._end(job, done, None, counted)
+
+    def _end(self, job: Job, done: Done, error: BaseException | None, counted: bool) -> None:
+        self._ended.append((job, done, error, counted))
+        if not self._told:  # else the loop has yet to look; one wake-up serves for all
+            self._told = True
+            with contextlib.suppress(RuntimeError):  # the loop has been closed; nobody is left to be told
+                self._loop.call_soon_threadsafe(self._collect)
+
+    def _collect(self) -> None:
+        """In the loop: start what waits, then tell who waited for what has ended."""
+        self._told = False
+        for _ in range(len(self._ended)):
+            job, done, error, counted = self._ended.popleft()
+            if counted:
+                self._running -= 1
+                queue = self._urgent or self._waiting
+                if queue and self._running < self._slots:
+                    self._start(*queue.popleft())
+            try:
+                done(job, error)
+            except Exception as failure:  # of one; the others have to be told all the same
+                self._loop.call_exception_handler({"message": "end of a job", "exception": failure})
