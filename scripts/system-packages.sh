@@ -16,6 +16,7 @@ need() { # need PACKAGE COMMAND...: the package is missing where the command fai
 }
 header() { echo "#include <$1>" | cc -E -o /dev/null -; }
 openssl3() { printf '#include <openssl/opensslv.h>\n#if OPENSSL_VERSION_MAJOR < 3\n#error old\n#endif\n' | cc -E -o /dev/null -; }
+still_missing() { missing="" && "$1" && [ -n "$missing" ]; }
 in_sbin() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1"; }
 
 build() {
@@ -38,19 +39,22 @@ bench() {
 
 case "${1:-}" in
 list) echo "gcc make libc6-dev libssl-dev python3 python3-venv python3-dev tshark stunnel4 valgrind"; exit 0 ;;
-build) build ;;
-test) tests ;;
-bench) bench ;;
+build) what=build ;;
+test) what=tests ;;
+bench) what=bench ;;
 *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 
-[ -n "$missing" ] || exit 0
+still_missing $what || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing system packages:$missing" >&2
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q >/dev/null
     # shellcheck disable=SC2086 — one word per package is meant
     apt-get install -y -q --no-install-recommends $missing >/dev/null
+    still_missing $what || exit 0
+    echo "installed, but still not found for $python:$missing" >&2
+    exit 1
 else
     echo "missing system packages; run once: sudo apt-get install -y --no-install-recommends$missing" >&2
     exit 1
