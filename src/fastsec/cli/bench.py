@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     if root is None:
         print(
             f"{USAGE}\nfastsec bench runs from a checkout of fastsec: its benchmarks and the peers they compare with "
-            "are not installed.\nGet the sources and run `make bench` there; after that `.venv/bin/fastsec bench CASE`.",
+            "are not installed.\nGet the sources and run `make bench` there, later `.venv/bin/fastsec bench CASE`.",
             file=sys.stderr,
         )
         return 2
