@@ -186,6 +186,26 @@ cdef class Reader:
         self.pos = t.after
         return True
 
+    def set_aside(self, uint32_t tag):
+        """Go to the end of the level; the first TLV on the way that has this tag becomes the current one.
+
+        Returns: the octets of all other TLVs of the level, and whether there was such a one.
+        """
+        cdef Py_ssize_t begin = self.pos
+        cdef Tlv found
+        cdef bint there = False
+        while self.pos < self.end:
+            self.read()
+            if self.t.tag == tag and not there:
+                found = self.t
+                there = True
+        if not there:
+            return self.cut(begin, self.end), False
+        self.t = found
+        if found.after == self.end:
+            return self.cut(begin, found.first), True
+        return self.cut(begin, found.first) + self.cut(found.after, self.end), True
+
     def value(self):
         """The content octets of the current TLV, without end-of-contents octets."""
         return self.cut(self.t.start, self.t.stop)

@@ -6,9 +6,10 @@ as raw TLVs, fields nobody here acts on are skipped (the types are extensible), 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
-from fastsec import profile
+from fastsec import limits, profile
 from fastsec._core.cursor import Reader, encode_oid, tlv
 from fastsec.envs.osi.names import AeTitle
 from fastsec.envs.osi.presentation import decode_value
@@ -163,11 +164,23 @@ def decode(data: bytes) -> Apdu:
         raise DecodeError(f"ACSE APDU with tag {tag:02X}", step="ACSE")
     reader = outer.enter(indefinite=True, step=name)
     outer.finish()
-    if tag == TAG_AARQ:
-        return _decode_aarq(reader)
-    if tag == TAG_AARE:
-        return _decode_aare(reader)
-    return _decode_short(reader, tag)
+    if tag not in (TAG_AARQ, TAG_AARE):
+        return _decode_short(reader, tag)
+    # A peer sends the same fields each time, so what was read is remembered; but not where a password may be among it.
+    octets, carries = reader.set_aside(0xBE)
+    information = _decode_information(reader.enter(indefinite=True)) if carries else None
+    usual = len(octets) <= limits.OUR_PARSED_ADDRESS_OCTETS and b"\xac" not in octets and b"\xaa" not in octets
+    apdu = (_remember if usual else _decode_associate)(tag, octets)
+    return apdu if information is None else apdu._replace(user_information=information)
+
+
+def _decode_associate(tag: int, octets: bytes) -> Aarq | Aare:
+    """An AARQ or AARE but for its user-information."""
+    reader = Reader(octets, indefinite=True, step=_NAMES[tag])
+    return _decode_aarq(reader) if tag == TAG_AARQ else _decode_aare(reader)
+
+
+_remember: Final = lru_cache(limits.OUR_PARSED_ADDRESSES)(_decode_associate)
 
 
 _NAMES: Final = {TAG_AARQ: "AARQ", TAG_AARE: "AARE", TAG_RLRQ: "RLRQ", TAG_RLRE: "RLRE", TAG_ABRT: "ABRT"}
@@ -175,13 +188,13 @@ _NAMES: Final = {TAG_AARQ: "AARQ", TAG_AARE: "AARE", TAG_RLRQ: "RLRQ", TAG_RLRE:
 
 def _decode_aarq(reader: Reader) -> Aarq:
     titles: list[str | bytes | int | None] = [None] * 8
-    name, version_1, information, authentication = _decode_fields(reader, 0xA2, titles, 0x8A, None)
+    name, version_1, authentication = _decode_fields(reader, 0xA2, titles, 0x8A, None)
     return Aarq(
         name,
         AeTitle(*titles[:4]),  # type: ignore[arg-type]  # _decode_title gives each position its type
         AeTitle(*titles[4:]),  # type: ignore[arg-type]
         authentication,
-        information,
+        None,
         version_1,
     )
 
@@ -189,7 +202,7 @@ def _decode_aarq(reader: Reader) -> Aarq:
 def _decode_aare(reader: Reader) -> Aare:
     titles: list[str | bytes | int | None] = [None] * 4
     outcome: list[int] = []
-    name, _, information, authentication = _decode_fields(reader, 0xA4, titles, 0x88, outcome)
+    name, _, authentication = _decode_fields(reader, 0xA4, titles, 0x88, outcome)
     if len(outcome) != 3:
         raise DecodeError("result or diagnostic missing", step="AARE")
     result, source, diagnostic = outcome
@@ -202,7 +215,7 @@ def _decode_aare(reader: Reader) -> Aare:
         diagnostic,
         AeTitle(*titles),  # type: ignore[arg-type]
         authentication,
-        information,
+        None,
     )
 
 
@@ -212,7 +225,7 @@ def _decode_fields(
     titles: list[str | bytes | int | None],
     requirements_tag: int,
     outcome: list[int] | None,
-) -> tuple[str, bool, tuple[External, ...] | None, Authentication]:
+) -> tuple[str, bool, Authentication]:
     """Read the fields of an AARQ or AARE, which differ in their numbers only.
 
     Arguments:
@@ -226,7 +239,6 @@ def _decode_fields(
     requirements: int | None = None
     mechanism: str | None = None
     value: bytes | None = None
-    information: tuple[External, ...] | None = None
     seen = 0
     last_title = title_tag + len(titles)
     while (tag := reader.peek()) != -1:
@@ -240,8 +252,7 @@ def _decode_fields(
             name = inner.oid()
             inner.finish()
         elif tag == 0xBE:
-            reader.next()
-            information = _decode_information(reader.enter(indefinite=True))
+            raise DecodeError("field BE twice", step=reader.step)
         elif outcome is not None and tag in (0xA2, 0xA3):
             reader.next()
             _decode_outcome(reader.enter(indefinite=True), tag, outcome)
@@ -261,7 +272,7 @@ def _decode_fields(
             reader.next()
     if name is None:
         raise DecodeError("application-context-name missing", step=reader.step)
-    return name, version_1, information, Authentication(requirements, mechanism, value)
+    return name, version_1, Authentication(requirements, mechanism, value)
 
 
 def _decode_outcome(inner: Reader, tag: int, outcome: list[int]) -> None:

@@ -7,7 +7,8 @@ A TPDU is given from its length indicator on, without the TPKT header.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from fastsec import limits
 from fastsec.errors import DecodeError
@@ -57,8 +58,7 @@ _DR_TEXTS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(NamedTuple):
     """A CR or CC TPDU.
 
     Attributes:
@@ -154,6 +154,8 @@ def _parameters(tpdu: bytes, at: int, step: str) -> list[tuple[int, bytes]]:
     return found
 
 
+# Next to nothing in CR and CC differs between the connections of a peer, so what was read is remembered.
+@lru_cache(limits.OUR_PARSED_ADDRESSES)
 def _decode_connect(tpdu: bytes, code: int) -> Connect:
     step = "COTP.CR" if code == CODE_CR else "COTP.CC"
     if len(tpdu) < 7:
@@ -188,6 +190,7 @@ def _selector(value: bytes, step: str) -> bytes:
     return value
 
 
+@lru_cache(limits.OUR_PARSED_ADDRESSES)
 def encode_connect(tpdu: Connect) -> bytes:
     """The octets of a CR or CC from the length indicator on; the order of the parameters is that of X.224 and of
     the peers in the field: sizes, called, calling."""
@@ -215,6 +218,7 @@ def encode_error(dst: int, cause: int) -> bytes:
     return bytes((4, CODE_ER, dst >> 8, dst & 0xFF, cause))
 
 
+@lru_cache(limits.OUR_PARSED_ADDRESSES)
 def answer(request: Connect, reference: int, largest: int) -> Connect:
     """The CC to a CR: the sizes negotiated down to ``largest``, the selectors echoed (X.224 6.5.4, 13.4).
 

@@ -5,6 +5,7 @@ Contexts are looked up by the OID of their abstract syntax, never by the number 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from fastsec import limits, profile
@@ -154,11 +155,23 @@ def _decode_set(data: bytes, step: str) -> Ppdu:
     return found or Ppdu()
 
 
+_Others = tuple[bytes | None, bytes | None, tuple[Context, ...], tuple[int, ...] | None, int | None, bool]
+
+
 def _decode_parameters(reader: Reader, step: str) -> Ppdu:
+    """User data and, apart from it, the other parameters: a peer sends the same ones each time."""
+    octets, carries = reader.set_aside(0x61)
+    user_data = _decode_pdvs(reader.enter(indefinite=True), step) if carries else ()
+    usual = len(octets) <= limits.OUR_PARSED_ADDRESS_OCTETS
+    calling, called, contexts, results, reason, version_1 = (_remember if usual else _decode_others)(octets, step)
+    return Ppdu(calling, called, contexts, results, user_data, reason, version_1)
+
+
+def _decode_others(octets: bytes, step: str) -> _Others:
+    reader = Reader(octets, indefinite=True, step=step)
     calling = called = None
     contexts: tuple[Context, ...] | None = None
     results: tuple[int, ...] | None = None
-    user_data: tuple[Pdv, ...] | None = None
     reason: int | None = None
     version_1 = True
     connect = step == "CP"
@@ -183,14 +196,16 @@ def _decode_parameters(reader: Reader, step: str) -> Ppdu:
         elif tag == 0x8A and step == "CPR":
             reason = reader.integer(0x8A)
         elif tag == 0x61:
-            reader.next()
-            user_data = _decode_pdvs(reader.enter(indefinite=True), step)
+            raise _fail("user data twice", step)
         elif tag == 0x60:
             raise _fail("user data simply encoded", step)
         else:
             # Default context, requirements and later parameters: nothing that the kernel acts on.
             reader.next()
-    return Ppdu(calling, called, contexts or (), results, user_data or (), reason, version_1)
+    return calling, called, contexts or (), results, reason, version_1
+
+
+_remember: Final = lru_cache(limits.OUR_PARSED_ADDRESSES)(_decode_others)
 
 
 def _decode_contexts(outer: Reader, step: str) -> tuple[Context, ...]:
