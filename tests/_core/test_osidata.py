@@ -501,6 +501,20 @@ def test_batch_of_wrong_data_seals_nothing() -> None:
     assert guard.count == 0
 
 
+def test_a_pdu_larger_than_peers_take_is_not_sealed() -> None:
+    guard = BY_NAME["gcm128-16"].seal_guard()
+    channel = sender(guard)
+    largest = appl(limits.OUR_MMS_PDU_MAX)
+    larger = appl(limits.OUR_MMS_PDU_MAX + 1)
+    assert (len(largest), len(larger)) == (limits.OUR_MMS_PDU_MAX, limits.OUR_MMS_PDU_MAX + 1)
+    with pytest.raises(LocalError, match="OUR_MMS_PDU_MAX"):
+        channel.seal(larger, T0)
+    with pytest.raises(LocalError, match="OUR_MMS_PDU_MAX"):
+        channel.seal_batch([largest, larger], T0)
+    assert guard.count == 0
+    channel.seal(largest, T0)
+
+
 def test_batch_of_one_large_pdu_is_one_block() -> None:
     channel = sender(None, context=-1)
     blocks = channel.seal_batch([bytes(10), bytes(limits.OUR_BATCH_BLOCK), bytes(10)], T0)

@@ -56,3 +56,32 @@ def test_a_client_that_never_takes_its_rejects_is_given_up(pki: Path, monkeypatc
             assert pair.records.about("has taken no data")
 
     run(test())
+
+
+def test_a_pdu_too_large_to_be_carried_is_blamed_on_who_sent_it(pki: Path) -> None:
+    """The near gateway says so; nothing reaches the far one that it would have to take for an attack."""
+
+    async def test() -> None:
+        async with gateways(pki) as pair:
+            client = await pair.client()
+            await client.send(confirmed(1, 65_100))
+            assert await client.wait_ended() is not None
+            await pair.no_bridges()
+            (line,) = pair.records.about("data of the plain peer could not be sent on: a PDU of 65116 octets")
+            assert line["route"] == "north"
+            assert pair.records.events() == []
+
+    run(test())
+
+
+def test_who_came_to_nothing_is_named_by_address(pki: Path) -> None:
+    async def test() -> None:
+        async with gateways(pki) as pair:
+            _, writer = await asyncio.open_connection("127.0.0.1", pair.near)
+            host, port = writer.get_extra_info("sockname")
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            await until(lambda: bool(pair.records.about("no association")))
+            assert pair.records.about("no association")[0]["source"] == f"{host}:{port}"
+            writer.close()
+
+    run(test())

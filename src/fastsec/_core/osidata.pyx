@@ -45,12 +45,20 @@ cdef enum:
     SLACK = 8              # a later PDU of a batch may need longer length and seq octets
 
 cdef Py_ssize_t BATCH_BLOCK = limits.OUR_BATCH_BLOCK
+cdef Py_ssize_t APPL_MAX = limits.OUR_MMS_PDU_MAX
 cdef const uint8_t *GIVE_TOKENS_DATA = b"\x01\x00\x01\x00"
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **octets, Py_ssize_t size) except -1
     PyObject *PyBytes_New "PyBytes_FromStringAndSize"(const char *octets, Py_ssize_t size) except NULL
     char *PyBytes_At "PyBytes_AS_STRING"(PyObject *octets)
+
+
+cdef int carriable(const uint8_t *appl, Py_ssize_t size) except -1:
+    """LocalError for what may not be sealed, or what the peer's channel would take for an attack by its size."""
+    if size > APPL_MAX:
+        raise LocalError(f"a PDU of {size} octets, where at most {APPL_MAX} are carried (OUR_MMS_PDU_MAX)")
+    return sealable(appl, size)
 
 
 cdef int close_block(list blocks, PyObject **block, Py_ssize_t used) except -1:
@@ -422,7 +430,7 @@ cdef class OsiChannel:
         """One data PDU, ready to be written.
 
         Arguments:
-            appl_data: what ``SealGuard.seal`` takes; any octets if there is no guard.
+            appl_data: what ``SealGuard.seal`` takes, at most OUR_MMS_PDU_MAX octets; any octets if there is no guard.
             utc_ms: the present time.
         Returns: all frames, in one piece. Raises as ``SealGuard.seal``; StateError while not armed.
         """
@@ -448,7 +456,7 @@ cdef class OsiChannel:
                 raise LocalError("appl_data must be bytes")
             appl = <bytes>item
             if self.tx is not None:
-                sealable(<const uint8_t *>PyBytes_AS_STRING(appl), PyBytes_GET_SIZE(appl))
+                carriable(<const uint8_t *>PyBytes_AS_STRING(appl), PyBytes_GET_SIZE(appl))
         if self.tx is not None and <uint64_t>len(pdus) > MESSAGES_MAX - self.tx.count:
             raise LimitReached("OUR_MESSAGES_PER_KEY")
         return self.batch(pdus, utc_ms)
@@ -492,6 +500,8 @@ cdef class OsiChannel:
         if not self.tx_armed:
             raise StateError("this channel is not armed for sending")
         if self.tx is not None:
+            if size > APPL_MAX:
+                carriable(NULL, size)
             size = self.tx.plan(<const uint8_t *>PyBytes_AS_STRING(appl_data), size, utc_ms)
         self.plan_pdu = size
         if self.tx_id_size:

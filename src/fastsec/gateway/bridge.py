@@ -396,10 +396,10 @@ class Bridge:
         if connection is None or other is None:
             return
         words = f"data of the {end.side} peer could not be sent on: {error}"
-        if isinstance(error, LocalError):
+        good = [pdu for pdu in pdus if mms.is_one_pdu(pdu)]
+        if isinstance(error, LocalError) and len(good) < len(pdus):
             words = f"the {end.side} peer sent something that is no MMS PDU"
-            good = [pdu for pdu in pdus if mms.is_one_pdu(pdu)]
-            if end.side == PLAIN and len(good) < len(pdus):
+            if end.side == PLAIN:
                 if not self._rejecting:
                     self._rejecting = True
                     self.log.warning(f"{words}; it gets an MMS reject")
@@ -419,7 +419,7 @@ class Bridge:
                         self.hold(end)
                     return
         self.log.error(f"{words}; the association is ended")
-        connection.abort(reason=words)
+        connection.abort(reason="its data could not be sent on")
 
     def hold(self, end: End) -> None:
         """The other side of ``end`` takes nothing for now; reading ``end`` is paused."""
@@ -518,7 +518,8 @@ class Bridge:
         side, error = self._first or ("", None)
         if not self._joined:
             if self.outgoing is None and error is not None:
-                self.log.info(f"no association: {ending(side, error)}")
+                came = self.incoming.connection
+                self.log.info(f"no association: {ending(side, error)}", source=came.peer_address if came else "")
             done(self)
             return
         ends = [end for end in (self.incoming, self.outgoing) if end is not None]
