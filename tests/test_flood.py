@@ -250,6 +250,31 @@ def test_no_null_transfer_from_a_side_that_has_sent() -> None:
     assert [who for who, _ in pair.wire[2:]] == ["client", "server"]
 
 
+def test_a_client_that_opens_many_at_once_confirms_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a control centre that reconnects all its associations would find the server's 64 places taken."""
+    monkeypatch.setattr(limits, "OUR_UNCONFIRMED_PER_PEER", 3)
+    monkeypatch.setattr(limits, "OUR_CONFIRM_BURST", 2)
+    start = Instant(UTC - 3_600_000, 0)
+    endpoints = (Endpoint(config(CLIENT), now=start), Endpoint(config(SERVER), now=start))
+
+    def another(ms: int) -> ConnectionPair:
+        pair = ConnectionPair(endpoints=endpoints, now=Instant(UTC + ms, 1_000_000 + ms))
+        pair.client.start(INITIATE)
+        pair.move()
+        return pair
+
+    pairs = [another(ms) for ms in range(8)]
+    assert all(pair.client.seen(Established) for pair in pairs)
+    assert [pair.server.association.confirmed for pair in pairs] == [False, False] + [True] * 6
+    assert not another(2_100).server.association.confirmed  # the burst is over: the usual delay again
+
+
+def test_a_strict_server_is_sent_no_null_transfer_in_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUR_CONFIRM_BURST", 0)
+    pair = ConnectionPair(config(CLIENT, policy=Policy(strict_peer=True))).open()
+    assert len(pair.wire) == 2
+
+
 def test_unconfirmed_for_a_minute_ends() -> None:
     pair = ConnectionPair().open()
     pair.on_wire = lambda who, sent: None if who == "client" else sent

@@ -24,7 +24,8 @@ class Policy:
     """What is offered, accepted and insisted on. Nothing falls back to something weaker (62351-4, negotiation).
 
     Attributes:
-        encryption: ``required``, ``allowed`` (a client asks for it, both accept integrity only) or ``forbidden``.
+        encryption: ``required``, ``allowed`` (a server takes what the client asks for; a client asks for it and then
+            insists, 62351-4 negotiation) or ``forbidden``.
         ae: authenticated encryption: ``required``, ``allowed`` (a client offers it when encrypting) or ``forbidden``
             (encrypting means CBC plus ICV). Without effect where encryption is forbidden.
         groups: Diffie-Hellman groups a client offers, in its order of preference (14, 23, 28).

@@ -141,6 +141,8 @@ class HandshakePhase(DataPhase):
         self.peer = self._endpoint.share(present(self._called), taken.peer)
         self._opened(now)
         self._outputs.append(Established(taken.appl_data, self.peer, False))
+        if present(self._numbers).is_burst(now.mono_ms):
+            self._send_null(now)
 
     def _opened(self, now: Instant) -> None:
         """Both roles: data transfer begins, unconfirmed; the first transfer of the peer comes through the engine."""

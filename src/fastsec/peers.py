@@ -167,6 +167,7 @@ class PeerNumbers:
     __slots__ = (
         "_next_m",
         "_next_n",
+        "_opened",
         "_pairs",
         "_quarantine",
         "_random",
@@ -184,6 +185,7 @@ class PeerNumbers:
         self._random = random
         self._next_n = self._first()
         self._next_m: dict[int, int] = {}
+        self._opened: deque[int] = deque()
         self._pairs: dict[tuple[int, int], int] = {}
         self._quarantine: deque[tuple[int, tuple[int, int]]] = deque()
         self._rejected: dict[int, int] = {}
@@ -192,6 +194,15 @@ class PeerNumbers:
         self.live_as_server: set[int] = set()
         self.unconfirmed: dict[Evictable, int] = {}
         self.verified: VerifiedPeer | None = None
+
+    def is_burst(self, mono_ms: int) -> bool:
+        """Note that an association was opened as client; whether so many were within the confirmation delay that the
+        server, which has 64 places for unconfirmed ones, should not have to wait for the next PDU of this one."""
+        opened = self._opened
+        while opened and opened[0] <= mono_ms - limits.OUR_CONFIRM_DELAY * 1000:
+            opened.popleft()
+        opened.append(mono_ms)
+        return len(opened) > limits.OUR_CONFIRM_BURST
 
     def _first(self) -> int:
         index, count = self._worker
