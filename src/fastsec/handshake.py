@@ -162,7 +162,12 @@ def make_request(
         offer,
         conf_params(config, encrypting),
     )
-    tbs, pdu = _sign_fitting(config, SecPduKind.HANDSHAKE_REQ, token, algorithm, appl_data, maximum)
+    try:
+        tbs, pdu = _sign_fitting(config, SecPduKind.HANDSHAKE_REQ, token, algorithm, appl_data, maximum)
+    except BaseException:
+        for key in keys:
+            key.wipe()  # the traceback keeps them
+        raise
     return MadeRequest(pdu, keys, hash_request(tbs), offer, time)
 
 
@@ -285,7 +290,12 @@ def make_acceptance(
         suite.encr_mode,
         conf_params(config, suite.encrypting),
     )
-    tbs, pdu = _sign_fitting(config, SecPduKind.HANDSHAKE_ACC, token, algorithm, appl_data, maximum)
+    try:
+        tbs, pdu = _sign_fitting(config, SecPduKind.HANDSHAKE_ACC, token, algorithm, appl_data, maximum)
+    except BaseException:
+        key.wipe()
+        z.wipe()
+        raise
     h2 = hash_acceptance(tbs, taken.h1)
     return MadeAcceptance(pdu, key, h2, derive(suite.guard_params(asso_id), z, h2), time)
 
