@@ -83,4 +83,5 @@ OUR_TSDU_MAX: Final = OUR_MMS_PDU_MAX + OUR_TRANSFER_OVERHEAD + 64
 OUR_BATCH_BLOCK: Final = 64 * 1024  # larger ones make malloc give memory back and page-fault at every batch
 
 # asyncio adapter
+OUR_SILENCE: Final = 1  # a connection that asked for nothing for so long is closed when its place is wanted
 OUR_CONNECTIONS_MAX: Final = 20_000

@@ -8,10 +8,11 @@ import socket
 import struct
 
 import pytest
-from world import DER, INITIATE, PLAIN
+from world import DER, INITIATE, PLAIN, RESPONSE, Recorder, until
 
 from fastsec import limits
-from fastsec.aio.client import connect, plain_connect
+from fastsec.aio.client import connect, plain_connect, plain_connect_handler
+from fastsec.aio.server import plain_serve, serve
 from fastsec.aio.tls import PIECE, TLSLayer
 from fastsec.errors import Aborted, FastsecError
 
@@ -130,5 +131,68 @@ def test_a_tls_peer_that_breaks_a_rule_and_never_reads(run, authority, monkeypat
         await asyncio.wait_for(closed.wait(), 5)
         deaf.abort()
         listener.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["secured", "secured-tls", "plain"])
+@pytest.mark.parametrize("limit", ["max_half_open", "max_connections"])
+def test_who_connects_and_is_silent_keeps_nobody_out(run, world, authority, monkeypatch, kind, limit) -> None:
+    monkeypatch.setattr(limits, "OUR_SILENCE", 0)
+    servers: list[Recorder] = []
+
+    def factory() -> Recorder:
+        servers.append(Recorder(echo=True))
+        return servers[-1]
+
+    async def main() -> None:
+        servers.clear()
+        tls = kind == "secured-tls"
+        if kind == "plain":
+            opening = plain_serve(factory, "osi://127.0.0.1:0", PLAIN)
+        else:
+            opening = serve(factory, "osi://127.0.0.1:0", world.der, tls=authority.config("server") if tls else None)
+        async with opening as listener:
+            setattr(listener, limit, 3)
+            silent = [await asyncio.open_connection(*listener.addresses[0]) for _ in range(3)]
+            await until(lambda: listener.half_open == 3)
+            address = "osi://{}:{}".format(*listener.addresses[0])
+            if kind == "plain":
+                client = await plain_connect(address, PLAIN, initiate=INITIATE)
+            else:
+                config = authority.config("client") if tls else None
+                client = await connect(address, world.centre, peer=DER, initiate=INITIATE, tls=config)
+            assert isinstance(servers[0].error, Aborted)  # the oldest made room, and only it
+            assert [one.error for one in servers[1:]] == [None] * 3
+            assert len(listener.connections) == 3
+            await client.release()
+            for _, writer in silent:
+                writer.close()
+
+    run(main())
+
+
+def test_who_waits_for_an_answer_is_not_closed_for_others(run, monkeypatch) -> None:
+    """The peer has asked; what takes long is the application."""
+    monkeypatch.setattr(limits, "OUR_SILENCE", 0)
+
+    class Slow(Recorder):
+        def association_requested(self, assoc, appl_data):
+            super().association_requested(assoc, appl_data)
+            self.answer = asyncio.get_running_loop().create_future()
+            return self.answer
+
+    async def main() -> None:
+        server = Slow()
+        async with plain_serve(lambda: server, "osi://127.0.0.1:0", PLAIN) as listener:
+            listener.max_half_open = 1
+            address = "osi://{}:{}".format(*listener.addresses[0])
+            first, second = Recorder(), Recorder()
+            await plain_connect_handler(first, address, PLAIN, initiate=INITIATE)
+            await server.wait("association_requested")
+            await plain_connect_handler(second, address, PLAIN, initiate=INITIATE)
+            await second.wait("ended")
+            server.answer.set_result(RESPONSE)
+            await first.wait("associated")
 
     run(main())

@@ -194,7 +194,9 @@ def test_a_peer_that_ignores_the_shutdown_is_cut(run, world, authority, monkeypa
     run(main())
 
 
-def test_limits_of_connections(run, world, authority) -> None:
+def test_limits_of_connections(run, world, authority, monkeypatch) -> None:
+    monkeypatch.setattr(limits, "OUR_SILENCE", 1000)
+
     async def main() -> None:
         server = Recorder()
         opening = serve(lambda: server, "osi://127.0.0.1:0", world.der, max_connections=3)

@@ -6,6 +6,7 @@ import ipaddress
 
 import pytest
 
+from fastsec.gateway import admission
 from fastsec.gateway.admission import Admission, allowed
 from fastsec.gateway.tables import Network
 
@@ -52,6 +53,40 @@ def test_rate_lets_a_burst_through_and_then_the_rate() -> None:
     granted = [gate.enter("::1", 100.0) == "" for _ in range(8)]
     assert granted == [True] * 5 + [False] * 3
     assert [gate.enter("::1", 100.4) == "" for _ in range(3)] == [True, True, False]
+
+
+def test_a_flood_from_one_address_takes_nothing_from_others() -> None:
+    gate, _ = door(rate=5.0)
+    for _ in range(100):
+        gate.enter("192.0.2.1", 100.0)
+    assert gate.open == 5
+    assert gate.enter("192.0.2.2", 100.0) == ""
+    for host in range(100):  # one attacker with a whole /64
+        gate.enter(f"2001:db8::{host:x}", 100.0)
+    assert gate.open == 11
+    assert gate.enter("2001:db8:0:1::1", 100.0) == ""
+    assert "accept_rate" in gate.enter("::ffff:192.0.2.1", 100.0)
+
+
+def test_sources_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "SOURCES_MAX", 3)
+    gate, _ = door(rate=5.0)
+    for host in range(100):
+        assert gate.enter(f"192.0.2.{host}", 100.0) == ""
+    assert len(gate._credits) == 3
+
+
+def test_a_full_route_asks_for_room() -> None:
+    gate, _ = door(maximum=1)
+    assert gate.enter("::1", 0.0) == ""
+
+    def make_room() -> bool:
+        gate.leave()
+        return True
+
+    gate.make_room = make_room
+    assert gate.enter("::1", 0.0) == ""
+    assert gate.open == 1
 
 
 def test_refused_sources_take_no_credit() -> None:

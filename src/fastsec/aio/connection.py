@@ -19,7 +19,7 @@ from fastsec import limits
 from fastsec.aio.handler import Reject
 from fastsec.aio.plain import PlainAssociation
 from fastsec.aio.receiving import Receiving
-from fastsec.aio.wiring import CLOSED, FULL, LINGER, OPEN, OPENING, TRANSPORT, Gone
+from fastsec.aio.wiring import ASSOCIATING, CLOSED, FULL, LINGER, OPEN, OPENING, TRANSPORT, Gone
 from fastsec.errors import Aborted, DecodeError, FastsecError, LimitReached, StateError
 from fastsec.instant import now
 from fastsec.outputs import (
@@ -93,6 +93,11 @@ class Connection(Receiving):
     def is_open(self) -> bool:
         """Data may be sent."""
         return self._phase == OPEN
+
+    @property
+    def has_asked(self) -> bool:
+        """An association was asked for, by either side."""
+        return self._phase >= ASSOCIATING
 
     @property
     def may_retry(self) -> bool:

@@ -47,6 +47,9 @@ class Server:
     Attributes:
         max_connections: more are closed at once.
         max_half_open: so many may be without an association; more are closed at once.
+
+    Before one is refused, the oldest that has asked for nothing for a second is closed: who opens connections and is
+    silent keeps nobody out.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Server:
         self._maker = maker
         self._tls = tls
         self._connections: set[Connection] = set()
-        self._half_open: set[Connection] = set()
+        self._half_open: dict[Connection, float] = {}  # since when, the oldest first
         self._listener: asyncio.Server | None = None
         self._empty: asyncio.Future[None] | None = None
         self._refused = 0
@@ -104,7 +107,8 @@ class Server:
         self._tls = tls or self._tls
 
     def _accept(self) -> asyncio.Protocol:
-        if len(self._connections) >= self.max_connections or len(self._half_open) >= self.max_half_open:
+        full = len(self._connections) >= self.max_connections or len(self._half_open) >= self.max_half_open
+        if full and not self.make_room():
             self._note_refusal()
             return _Refused()
         try:
@@ -113,10 +117,22 @@ class Server:
             self._runtime.loop.call_exception_handler({"message": "making a handler", "exception": error})
             return _Refused()
         self._connections.add(connection)
-        self._half_open.add(connection)
+        self._half_open[connection] = time.monotonic()
         layer = TLSLayer(connection, self._tls, server_side=True) if self._tls is not None else None
         connection.begin(layer, limits.OUR_ACCEPT_TO_AARQ)
         return layer or connection
+
+    def make_room(self) -> bool:
+        """Close the oldest connection that has asked for nothing and had its time; False if there is none."""
+        latest = time.monotonic() - limits.OUR_SILENCE
+        for connection, since in self._half_open.items():
+            if since > latest:
+                break
+            if not connection.has_asked:
+                connection.cut("it said nothing, and its place was wanted")
+                self.closed(connection)
+                return True
+        return False
 
     def _note_refusal(self) -> None:
         self._refused += 1
@@ -132,12 +148,12 @@ class Server:
 
     def opened(self, connection: Connection) -> None:
         """Its association is open."""
-        self._half_open.discard(connection)
+        self._half_open.pop(connection, None)
 
     def closed(self, connection: Connection) -> None:
         """Its connection is gone."""
         self._connections.discard(connection)
-        self._half_open.discard(connection)
+        self._half_open.pop(connection, None)
         if not self._connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 

@@ -389,10 +389,10 @@ class Wiring(asyncio.Protocol):
                     self._engine.abort(appl_data, now())
                 self._drain()
 
-    def cut(self) -> None:
+    def cut(self, reason: str = "the connection was cut") -> None:
         """Drop the TCP connection now; what is queued is lost. For a shutdown that cannot wait."""
         if self._phase < LINGER:
-            self._over(Aborted("local", None, "the connection was cut"))
+            self._over(Aborted("local", None, reason))
         if self._transport is not None:
             self._transport.abort()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from fastsec.gateway.tables import Network
 
 REPORT_EVERY: Final = 10.0
+SOURCES_MAX: Final = 10_000
 
 
 class Admission:
@@ -16,20 +18,26 @@ class Admission:
 
     Arguments:
         allow: source ranges; empty lets all in.
-        rate: connections per second; a burst of one second's worth is let through.
+        rate: connections per second of one address (IPv6: of one /64); a burst of one second's worth is let through.
         maximum: associations open or opening at a time.
         report: called with a sentence, at most every 10 s, when connections were refused.
+
+    Attributes:
+        open: places taken.
+        make_room: called when all are; gives one back if it can.
     """
 
-    __slots__ = ("_allow", "_at", "_credit", "_next_report", "_rate", "_refused", "_report", "maximum", "open")
+    __slots__ = (
+        "_allow", "_credits", "_next_report", "_rate", "_refused", "_report", "make_room", "maximum", "open",
+    )  # fmt: skip
 
     def __init__(
         self, *, allow: Sequence[Network], rate: float, maximum: int, report: Callable[[str, int], None]
     ) -> None:
         self._allow = tuple(allow)
         self._rate = rate
-        self._credit = max(rate, 1.0)
-        self._at = float("-inf")
+        self._credits: OrderedDict[str, tuple[float, float]] = OrderedDict()  # of each source, and when
+        self.make_room: Callable[[], bool] = _no_room
         self.maximum = maximum
         self.open = 0
         self._report = report
@@ -63,15 +71,35 @@ class Admission:
     def _judge(self, source: str, now: float) -> str:
         if self._allow and not allowed(source, self._allow):
             return "the source address is not in the allowed ranges"
-        if self.open >= self.maximum:
-            return f"the route already has its {self.maximum} associations (max_associations)"
-        # A bucket that fills at the permitted rate and holds one second's worth.
-        self._credit = min(max(self._rate, 1.0), self._credit + (now - self._at) * self._rate)
-        self._at = now
-        if self._credit < 1.0:
-            return f"more than {self._rate:g} connections in a second (accept_rate)"
-        self._credit -= 1.0
-        return ""
+        # A bucket for each source, that fills at the permitted rate and holds one second's worth: who floods the port
+        # does not use up what others need.
+        most = max(self._rate, 1.0)
+        network = _network_of(source)
+        credit, at = self._credits.pop(network, (most, now))
+        credit = min(most, credit + (now - at) * self._rate)
+        room = credit >= 1.0 and (self.open < self.maximum or self.make_room())
+        self._credits[network] = (credit - 1.0 if room else credit, now)
+        if len(self._credits) > SOURCES_MAX:
+            self._credits.popitem(last=False)
+        if credit < 1.0:
+            return f"more than {self._rate:g} connections in a second from one address (accept_rate)"
+        return "" if room else f"the route already has its {self.maximum} associations (max_associations)"
+
+
+def _no_room() -> bool:
+    return False
+
+
+def _network_of(source: str) -> str:
+    """What counts as one source: an IPv4 address, or the /64 that an IPv6 host may choose its addresses from."""
+    if ":" not in source:
+        return source
+    try:
+        address = ipaddress.IPv6Address(source.split("%")[0])
+    except ValueError:
+        return source
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped is not None else address.packed[:8].hex()
 
 
 def allowed(source: str, ranges: Sequence[Network]) -> bool:

@@ -37,6 +37,7 @@ class Listener(Server):
     ) -> None:
         super().__init__(shared, factory, maker, tls, admission.maximum + 1)
         self.admission = admission
+        admission.make_room = self.make_room
         if patient:
             self.max_half_open = admission.maximum + 1
 

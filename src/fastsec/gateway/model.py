@@ -120,7 +120,7 @@ class Route:
         tls: of the secured side, or None.
         policy: of the secured side.
         max_associations: open or opening at a time.
-        accept_rate: new associations per second; a burst of as many is let through.
+        accept_rate: new connections per second from one address; a burst of as many is let through.
         spare: connections kept open and waiting where the responder of the association dials.
         connect_timeout: seconds for the plain server, or the far gateway, to answer.
         where: for messages.
