@@ -393,3 +393,15 @@ def test_any_octets_give_a_value_or_a_decode_error(data: bytes) -> None:
         except DecodeError:
             pass
         assert 0 <= r.pos <= len(data)
+
+
+@pytest.mark.parametrize("octets", ["3080", "308002", "0405", "1f", "30820001"])
+def test_a_tlv_that_cannot_be_read_leaves_the_reader_where_it_was(octets: str) -> None:
+    reader = Reader(bytes.fromhex("0402abcd" + octets))
+    assert reader.next() == 0x04
+    for _ in range(2):
+        with pytest.raises(DecodeError):
+            reader.expect(0x31)
+        assert (reader.tag, reader.first, reader.start, reader.stop, reader.after) == (0x04, 0, 2, 4, 4)
+        assert reader.value() == reader.covered() == b"\xab\xcd"
+        assert reader.raw() == bytes.fromhex("0402abcd")

@@ -91,10 +91,12 @@ cdef class Reader:
         return PyBytes_FromStringAndSize(<const char *>self.p + start, end - start)
 
     cdef int read(self) except -1:
-        cdef int status = tlv_read(self.p, self.pos, self.end, self.allow_indefinite, &self.t)
+        cdef Tlv t
+        cdef int status = tlv_read(self.p, self.pos, self.end, self.allow_indefinite, &t)
         if status != TLV_OK:
             fail_tlv(status, self.pos, self.step)
-        self.pos = self.t.after
+        self.t = t  # only now: a half-read TLV has no end
+        self.pos = t.after
         return 0
 
     cdef int need(self, uint32_t tag) except -1:
