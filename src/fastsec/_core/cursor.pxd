@@ -1,6 +1,6 @@
 # C level of the cursor: bounds-checked TLV reading for the other extension modules.
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
     NESTING_MAX = 16  # = limits.OUR_NESTING_MAX, checked when the module is imported
@@ -128,6 +128,26 @@ cdef inline int tlv_read(const uint8_t *p, Py_ssize_t pos, Py_ssize_t end, bint 
             pos = inner.stop
 
 
+cdef inline int put_arc(char *out, int used, uint64_t arc) noexcept nogil:
+    """Write an arc in digits, and a dot before it unless it is the first. Returns how many characters there are."""
+    cdef char digits[20]
+    cdef int count = 0
+    if used:
+        out[used] = c'.'
+        used += 1
+    while True:
+        digits[count] = <char>(c'0' + arc % 10)
+        count += 1
+        arc //= 10
+        if arc == 0:
+            break
+    while count:
+        count -= 1
+        out[used] = digits[count]
+        used += 1
+    return used
+
+
 cdef int fail(str message, str step) except -1
 cdef int fail_tlv(int status, Py_ssize_t pos, str step) except -1
 
@@ -149,6 +169,11 @@ cdef class Reader:
     cdef int need(self, uint32_t tag) except -1
     cdef int need_bits(self, uint32_t tag) except -1
     cdef int need_octets(self, uint32_t tag, Py_ssize_t maximum) except -1
+    cpdef peek(self)
+    cpdef bytes raw(self)
+    cpdef integer(self, uint32_t tag=*)
+    cpdef bytes octets(self, uint32_t tag=*, Py_ssize_t maximum=*)
+    cpdef named_bits(self, uint32_t tag=*)
 
 
 @cython.final
@@ -163,3 +188,7 @@ cdef class Writer:
     cdef int put_tag(self, uint32_t tag) except -1
     cdef int put_header(self, uint32_t tag, Py_ssize_t length) except -1
     cdef int put(self, const uint8_t *octets, Py_ssize_t count) except -1
+    cpdef primitive(self, uint32_t tag, bytes content)
+    cpdef octets(self, bytes value, uint32_t tag=*)
+    cpdef named_bits(self, mask, uint32_t tag=*)
+    cpdef raw(self, bytes der)

@@ -5,9 +5,9 @@ class Reader:
     """Walks over the TLVs of one level of a BER encoding; see cursor.pyx."""
 
     step: str
-    def __new__(
-        cls, data: bytes, start: int = 0, end: int | None = None, *, indefinite: bool = False, step: str = ""
-    ) -> Reader: ...
+    def __init__(
+        self, data: bytes, start: int = 0, end: int | None = None, *, indefinite: bool = False, step: str = ""
+    ) -> None: ...
     @property
     def tag(self) -> int: ...
     @property

@@ -151,7 +151,7 @@ cdef class Reader:
         """Whether the level has another TLV."""
         return self.pos < self.end
 
-    def peek(self):
+    cpdef peek(self):
         """The tag of the next TLV, -1 at the end of the level. Nothing moves."""
         cdef Tlv t
         cdef int status
@@ -217,7 +217,7 @@ cdef class Reader:
         form the end-of-contents octets too (62351-4, tbs and tbp)."""
         return self.cut(self.t.start, self.t.after)
 
-    def raw(self):
+    cpdef bytes raw(self):
         """The octets of the whole current TLV."""
         return self.cut(self.t.first, self.t.after)
 
@@ -238,7 +238,7 @@ cdef class Reader:
         inner.depth = self.depth + 1
         return inner
 
-    def integer(self, uint32_t tag=0x02):
+    cpdef integer(self, uint32_t tag=0x02):
         """The INTEGER or ENUMERATED with this tag; its content is 1 to 8 octets."""
         cdef Py_ssize_t i
         cdef uint64_t value
@@ -250,7 +250,7 @@ cdef class Reader:
             value = value << 8 | self.p[i]
         return <int64_t>value
 
-    def octets(self, uint32_t tag=0x04, Py_ssize_t maximum=-1):
+    cpdef bytes octets(self, uint32_t tag=0x04, Py_ssize_t maximum=-1):
         """The content of the primitive OCTET STRING with this tag, at most ``maximum`` octets (-1: any)."""
         self.need_octets(tag, maximum)
         return self.cut(self.t.start, self.t.stop)
@@ -278,7 +278,7 @@ cdef class Reader:
         self.need_bits(tag)
         return self.cut(self.t.start + 1, self.t.stop), self.p[self.t.start]
 
-    def named_bits(self, uint32_t tag=0x03):
+    cpdef named_bits(self, uint32_t tag=0x03):
         """The BIT STRING with this tag as a mask: bit n of the string is 1 << n. At most 32 octets of bits; trailing
         zero bits make no difference, unused bits are ignored."""
         cdef Py_ssize_t i, size
@@ -402,8 +402,10 @@ cdef class Writer:
             self.used += count - 1
         memcpy(self.buffer + at, octets, count)
 
-    def primitive(self, uint32_t tag, bytes content not None):
+    cpdef primitive(self, uint32_t tag, bytes content):
         """A TLV with this tag and content."""
+        if content is None:
+            raise TypeError("content is bytes")
         self.put_header(tag, PyBytes_GET_SIZE(content))
         self.put(<const uint8_t *>PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content))
 
@@ -419,7 +421,7 @@ cdef class Writer:
         self.put_header(tag, count)
         self.put(octets, count)
 
-    def octets(self, bytes value not None, uint32_t tag=0x04):
+    cpdef octets(self, bytes value, uint32_t tag=0x04):
         """An OCTET STRING."""
         self.primitive(tag, value)
 
@@ -437,7 +439,7 @@ cdef class Writer:
         """A NULL."""
         self.put_header(tag, 0)
 
-    def named_bits(self, mask, uint32_t tag=0x03):
+    cpdef named_bits(self, mask, uint32_t tag=0x03):
         """A named-bit BIT STRING: bit n of the string is 1 << n of mask; trailing zero bits are cut off (DER)."""
         cdef Py_ssize_t length, at, bit
         cdef uint64_t low
@@ -459,8 +461,10 @@ cdef class Writer:
         """A UTF8String."""
         self.primitive(tag, value.encode("utf-8"))
 
-    def raw(self, bytes der not None):
+    cpdef raw(self, bytes der):
         """Octets that are already encoded."""
+        if der is None:
+            raise TypeError("der is bytes")
         self.put(<const uint8_t *>PyBytes_AS_STRING(der), PyBytes_GET_SIZE(der))
 
     def getvalue(self):
@@ -484,26 +488,6 @@ cdef int der_length(uint8_t *out, Py_ssize_t length) except -1:
     for i in range(count):
         out[1 + i] = length >> (8 * (count - 1 - i)) & 0xFF
     return 1 + count
-
-
-cdef int put_arc(char *out, int used, uint64_t arc) noexcept nogil:
-    """Write an arc in digits, and a dot before it unless it is the first. Returns how many characters there are."""
-    cdef char digits[20]
-    cdef int count = 0
-    if used:
-        out[used] = c'.'
-        used += 1
-    while True:
-        digits[count] = <char>(c'0' + arc % 10)
-        count += 1
-        arc //= 10
-        if arc == 0:
-            break
-    while count:
-        count -= 1
-        out[used] = digits[count]
-        used += 1
-    return used
 
 
 cdef str oid_text(const uint8_t *p, Py_ssize_t size, str step):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, Final
 
 from fastsec import limits, profile
+from fastsec._core import components
 from fastsec._core.cursor import Reader, Writer, tlv
 from fastsec.errors import DecodeError, LocalError
 from fastsec.secpdu import fields
@@ -325,36 +325,30 @@ def writer_of(field: Field) -> Write:
 
 # --- tokens and Signature -------------------------------------------------------------------------------------------
 
-Plan = tuple[tuple[str, int, bool, Read, Any], ...]
-OutPlan = tuple[tuple[Callable[[Any], Any], Write, bool], ...]
+_HOW: Final = {
+    Kind.ALGORITHM: components.ALGORITHM,
+    Kind.ASSO_ID: components.ASSO_ID,
+    Kind.INTEGER: components.INTEGER,
+    Kind.NAMED_BITS: components.NAMED_BITS,
+    Kind.OCTETS: components.OCTETS,
+    Kind.TIME: components.TIME,
+}
 
 
-def reading(table: tuple[Field, ...]) -> Plan:
-    """(name, tag, optional, function, value if absent) per component."""
-    return tuple((f.name, f.tag, f.optional, reader_of(f), () if f.kind is Kind.CERT_PATH else None) for f in table)
-
-
-def writing(table: tuple[Field, ...]) -> OutPlan:
-    """(function that takes the value out of the model, function that writes it, optional) per component."""
-    return tuple((attrgetter(f.attribute), writer_of(f), f.optional) for f in table)
-
-
-def read_components(reader: Reader, plan: Plan, path: str) -> list[Any]:
-    """The components of the SEQUENCE that ``reader`` walks over; it stays before whatever follows them."""
-    values: list[Any] = []
-    append = values.append
-    try:
-        for _, tag, optional, read, absent in plan:
-            append(absent if optional and reader.peek() != tag else read(reader))
-    except DecodeError as error:
-        raise DecodeError(str(error), step=f"{path}.{plan[len(values)][0]}") from None
-    return values
-
-
-def write_components(writer: Writer, plan: OutPlan, source: object) -> None:
-    """The components of a SEQUENCE out of the attributes of ``source``; optional ones that are None or () are left
-    out."""
-    for get, write, optional in plan:
-        value = get(source)
-        if not optional or (value is not None and value != ()):
-            write(writer, value)
+def components_of(table: tuple[Field, ...]) -> components.Components:
+    """What reads and writes the components of one table; the loops over it are compiled."""
+    rows = tuple(
+        (
+            f.name,
+            f.attribute,
+            f.tag,
+            f.optional,
+            _HOW.get(f.kind, components.OTHER),
+            f.maximum,
+            () if f.kind is Kind.CERT_PATH else None,
+            reader_of(f),
+            writer_of(f),
+        )
+        for f in table
+    )
+    return components.Components(rows, _ALGORITHMS)

@@ -13,7 +13,7 @@ from fastsec import profile
 from fastsec._core.cursor import Reader, Writer
 from fastsec.errors import DecodeError, LocalError
 from fastsec.secpdu import fields
-from fastsec.secpdu.components import read_components, reading, write_components, writer_of, writing
+from fastsec.secpdu.components import components_of, writer_of
 from fastsec.secpdu.fields import Body, Carrier, SecPduKind, Token
 from fastsec.secpdu.model import AlgorithmId, ClearToken1, ClearToken3, Control, Handshake
 from fastsec.secpdu.timestamp import time_key, time_text, time_utc_ms
@@ -35,12 +35,10 @@ __all__ = [
 
 _MMS: Final = frozenset({profile.PP_MMS_OSI, profile.PP_MMS_XMPP})
 
-_TOKEN_1: Final = reading(fields.CLEAR_TOKEN_1)
-_TOKEN_3: Final = reading(fields.CLEAR_TOKEN_3)
-_TOKEN_1_OUT: Final = writing(fields.CLEAR_TOKEN_1)
-_TOKEN_3_OUT: Final = writing(fields.CLEAR_TOKEN_3)
-_SIGNATURE: Final = reading(fields.SIGNATURE)
-_DIAG: Final = reading((fields.DIAG,))
+_TOKEN_1: Final = components_of(fields.CLEAR_TOKEN_1)
+_TOKEN_3: Final = components_of(fields.CLEAR_TOKEN_3)
+_SIGNATURE: Final = components_of(fields.SIGNATURE)
+_DIAG: Final = components_of((fields.DIAG,))
 _write_signature: Final = writer_of(fields.SIGNATURE[1])
 _write_diag: Final = writer_of(fields.DIAG)
 _write_pp: Final = writer_of(fields.PP)
@@ -155,14 +153,13 @@ def decode(carrier: Carrier, data: bytes) -> Handshake | Control:
     if inner.after != inner.stop:
         raise DecodeError("indefinite length not allowed here", step=in_sign)
     sign = inner.enter()
-    algo, signature = read_components(sign, _SIGNATURE, in_sign)
+    algo, signature = _SIGNATURE.read(sign, in_sign)
     sign.finish()
     inner.finish()
 
     signed.expect(fields.SEQUENCE)
     fields_of_token = signed.enter()
-    plan = _TOKEN_1 if token is Token.CLEAR_TOKEN_1 else _TOKEN_3
-    values = read_components(fields_of_token, plan, in_token)
+    values = (_TOKEN_1 if token is Token.CLEAR_TOKEN_1 else _TOKEN_3).read(fields_of_token, in_token)
     _skip(fields_of_token)
     diag: int | None = None
     appl_data: bytes | None = None
@@ -172,7 +169,7 @@ def decode(carrier: Carrier, data: bytes) -> Handshake | Control:
             if body is Body.APPL_DATA:
                 appl_data = signed.raw()
             elif tag == fields.DIAG.tag:
-                (diag,) = read_components(Reader(data, signed.first, signed.after), _DIAG, name + ".tbs")
+                (diag,) = _DIAG.read(Reader(data, signed.first, signed.after), name + ".tbs")
     if token is Token.CLEAR_TOKEN_1:
         _check_handshake_data(pp, appl_data)
         return Handshake(kind, pp, ClearToken1(*values), appl_data, tbs, algo, signature)
@@ -255,7 +252,7 @@ def encode_handshake_tbs(token1: ClearToken1, appl_data: bytes | None) -> bytes:
         _check_appl_data(appl_data)
     writer = Writer()
     writer.begin(fields.SEQUENCE)
-    write_components(writer, _TOKEN_1_OUT, token1)
+    _TOKEN_1.write(writer, token1)
     writer.end()
     if appl_data is not None:
         writer.raw(appl_data)
@@ -285,7 +282,7 @@ def encode_control_tbs(
         _check_appl_data(appl_data)
     writer = Writer()
     writer.begin(fields.SEQUENCE)
-    write_components(writer, _TOKEN_3_OUT, token3)
+    _TOKEN_3.write(writer, token3)
     writer.end()
     if diag is not None:
         _write_diag(writer, diag)
