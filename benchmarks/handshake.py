@@ -121,7 +121,8 @@ class Setup:
         self.authority = TrialAuthority.in_memory(now().utc_ms - 86_400_000)
         self.credentials = {name: self._credential(name, key) for name in (CLIENT, SERVER)}
         self.keys: dict[OsiName, PrivateKey] = {}
-        self.policy = Policy(groups=(group,), accept_groups=(group,))
+        # strict_peer: no NULL transfer follows when many associations open at once; that is not the handshake.
+        self.policy = Policy(groups=(group,), accept_groups=(group,), strict_peer=True)
 
     def _credential(self, name: OsiName, key: str) -> Credential:
         issued = self.authority.issue_e2e(f"bench-{name.ae_qualifier}-{name.oid[-4:]}", name, key=key)
