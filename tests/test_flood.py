@@ -13,10 +13,11 @@ from fastsec.instant import Instant
 from fastsec.peers import Endpoint, ReplayMemory
 from fastsec.pki.identity import OsiName
 from fastsec.profile import HandshakeDiag
+from fastsec.secpdu.der import decode
 from fastsec.secpdu.fields import Carrier, SecPduKind
 from fastsec.secpdu.timestamp import time_text
 from fastsec.state import State
-from forge import forge, on_request, replies
+from forge import forge, on_request, on_response, replies
 
 
 def again(pair: ConnectionPair, pdu: bytes, later_ms: int = 10) -> ConnectionPair:
@@ -405,6 +406,39 @@ def test_a_thousand_live_associations_are_the_limit(monkeypatch: pytest.MonkeyPa
     with pytest.raises(LimitReached, match="OUR_ASSO_NUMBERS"):
         last.start(INITIATE, Instant(UTC + 4, 4))
     assert not last.outputs()
+
+
+def test_a_server_without_a_number_left_refuses_for_the_moment() -> None:
+    pair = ConnectionPair(accept=None)
+
+    def use_up(pdu: bytes) -> bytes:
+        n = int(decode(Carrier.ASSOCIATE_REQ, pdu).token1.asso_id)
+        for m in range(limits.OUR_ASSO_NUMBERS):
+            pair.endpoints[1].numbers(CLIENT.oid).hold((n, m))
+        return pdu
+
+    on_request(pair, use_up)
+    pair.client.start(INITIATE)
+    pair.move()
+    assert pair.client.error.transient
+    assert pair.server.error.limit == "OUR_ASSO_NUMBERS"
+    assert not pair.endpoints[1].numbers(CLIENT.oid).live_as_server
+    assert not pair.endpoints[1].numbers(CLIENT.oid).unconfirmed
+
+
+def test_an_acceptance_with_numbers_that_are_live_is_a_protocol_error() -> None:
+    pair = ConnectionPair()
+
+    def live(pdu: bytes) -> bytes:
+        n, _, m = decode(Carrier.ASSOCIATE_RSP, pdu).token1.asso_id.partition(":")
+        pair.endpoints[0].numbers(SERVER.oid).hold((int(n), int(m)))
+        return pdu
+
+    on_response(pair, live)
+    pair.client.start(INITIATE)
+    pair.move()
+    assert pair.client.events == ["PROTOCOL_ERR_ASS_ACC"]
+    assert pair.server.error.code == HandshakeDiag.PROTOCOL_ERROR
 
 
 def test_numbers_of_a_lost_handshake_are_free_again() -> None:
