@@ -224,9 +224,16 @@ class Association(HandshakePhase):
             self._transfer_faulted(fault, now)
             self._schedule()
 
-    def environment_fault(self, mnemonic: str, now: Instant) -> None:
-        """The environment's own protocol was broken: event of group 15 or 18, plain ABRT, end."""
-        self._dispatch(Input.ENVIRONMENT_FAULT, mnemonic, now)
+    def environment_fault(self, mnemonic: str, now: Instant, *, reason: str = "", source: str = "") -> None:
+        """The environment's own protocol was broken: event of group 15 or 18, plain ABRT, end.
+
+        Arguments:
+            mnemonic: of the event.
+            reason: what was wrong, for the event.
+            source: address of the sender, for the event: it may not have said yet who it is.
+        """
+        params = {"reason": reason, "source": self._source or source}
+        self._dispatch(Input.ENVIRONMENT_FAULT, mnemonic, {k: v for k, v in params.items() if v}, now)
         self._schedule()
 
     def connection_lost(self, now: Instant) -> None:
@@ -340,8 +347,8 @@ class Association(HandshakePhase):
     def _leave_quietly(self, appl_data: bytes | None, now: Instant) -> None:
         self._close(Aborted("local", None, "by the own application"), now)
 
-    def _leave_environment(self, mnemonic: str, now: Instant) -> None:
-        self._outputs.append(Raised(named(mnemonic, peer=self._peer_text)))
+    def _leave_environment(self, mnemonic: str, params: dict[str, str], now: Instant) -> None:
+        self._outputs.append(Raised(named(mnemonic, peer=self._peer_text, **params)))
         self._outputs.append(Send(Carrier.ABORT, None))
         self._close(Aborted("local", None, f"environment fault {mnemonic}"), now)
 

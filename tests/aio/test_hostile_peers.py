@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import struct
 
@@ -16,6 +17,7 @@ from fastsec.aio.server import plain_serve, serve
 from fastsec.aio.tls import PIECE, TLSLayer
 from fastsec.errors import Aborted, FastsecError
 
+CR = bytes.fromhex("0300001611e00000000100c0010dc2020001c1020001")
 CC = bytes.fromhex("0300001611d00001000100c0010dc2020001c1020001")
 
 
@@ -194,5 +196,37 @@ def test_who_waits_for_an_answer_is_not_closed_for_others(run, monkeypatch) -> N
             await second.wait("ended")
             server.answer.set_result(RESPONSE)
             await first.wait("associated")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("octets", "mnemonic", "reason"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "OSI_ENV_PROT_ERR", "not a TPKT: version is not 3"),
+        (CR + CR, "OSI_ENV_PROT_ERR", "unexpected: CR"),
+        (b"plain", "INV_APPL_CNTX_RQ", "application context 1.0.9506.2.3"),
+    ],
+)
+def test_a_fault_below_the_association_names_its_source(run, world, octets, mnemonic, reason) -> None:
+    """Before the peer has said who it is, its address is all an operator can go by."""
+    seen = []
+
+    async def main() -> None:
+        seen.clear()
+        server = Recorder()
+        config = dataclasses.replace(world.der, sink=seen.append)
+        async with serve(lambda: server, "osi://127.0.0.1:0", config) as listener:
+            if octets == b"plain":
+                address = "osi://{}:{}".format(*listener.addresses[0])
+                with pytest.raises(Aborted):
+                    await plain_connect(address, PLAIN, initiate=INITIATE)
+            else:
+                _, writer = await asyncio.open_connection(*listener.addresses[0])
+                writer.write(octets)
+            await server.wait("ended")
+        (event,) = seen
+        assert event.mnemonic == mnemonic
+        assert dict(event.params) == {"reason": reason, "source": "127.0.0.1"}
 
     run(main())

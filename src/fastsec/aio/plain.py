@@ -179,7 +179,7 @@ class PlainAssociation:
             self._outputs.append(Send(Carrier.ABORT, None))
             self._end(fault)
 
-    def environment_fault(self, mnemonic: str, now: Instant) -> None:
+    def environment_fault(self, mnemonic: str, now: Instant, *, reason: str = "", source: str = "") -> None:
         """The peer broke a rule of the OSI stack."""
         if self._state != _ENDED:
             self._outputs.append(Send(Carrier.ABORT, None))

@@ -75,7 +75,7 @@ class Receiving(Wiring):
         _log.info("%s: %s", self.peer_address, error)
         if self._phase < LINGER:
             self._reason = self._reason or error
-            self._engine.environment_fault("OSI_ENV_PROT_ERR", now())
+            self._engine.environment_fault("OSI_ENV_PROT_ERR", now(), reason=str(error), source=self._source)
             self._drain()
             self._over(error)
 
@@ -90,6 +90,11 @@ class Receiving(Wiring):
                 self._misframed(error)
         if not self._pause and self._transport is not None and self._phase < LINGER:
             self._transport.resume_reading()
+
+    @property
+    def _source(self) -> str:
+        """Host of the TCP peer; interned, because the engine keeps it and it is often the same."""
+        return sys.intern(self.peer_address.rpartition(":")[0])
 
     def _transport_connected(self, indication: TransportConnected, at: Instant) -> None:
         if self.client:
@@ -109,7 +114,7 @@ class Receiving(Wiring):
             indication.user_data,
             at,
             calling=_name_of(indication.calling),
-            source=sys.intern(self.peer_address.rpartition(":")[0]),  # kept by the engine; often the same
+            source=self._source,
         )
 
     def _associate_cnf(self, indication: AssociateCnf, at: Instant) -> None:
@@ -151,7 +156,7 @@ class Receiving(Wiring):
         _log.info("%s: %s: %s", self.peer_address, indication.mnemonic, indication.text)
         self._linger = True
         self._reason = self._reason or Aborted("local", None, f"fault of the OSI environment: {indication.text}")
-        self._engine.environment_fault(indication.mnemonic, at)
+        self._engine.environment_fault(indication.mnemonic, at, reason=indication.text, source=self._source)
 
 
 def _name_of(title: AeTitle) -> OsiName | None:
