@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -171,5 +172,66 @@ def test_json_setup() -> None:
         Log(route="a").info("hello", count=3)
         assert json.loads(out.getvalue())["count"] == 3
     finally:
+        logging.getLogger("fastsec").removeHandler(handler)
+        logging.getLogger("fastsec").propagate = True
+
+
+def test_lines_gather_while_a_loop_runs_and_keep_their_order() -> None:
+    out = io.StringIO()
+    handler = logs.setup("text", "info", out)
+    log = Log(route="a")
+
+    def seen() -> list[str]:
+        return [fields_of(line)["msg"] for line in out.getvalue().splitlines()]
+
+    async def main() -> None:
+        log.info("before")
+        handler.gather(asyncio.get_running_loop())
+        log.info("first")
+        log.info("second")
+        assert seen() == ["before"]
+        log.warning("third")
+        assert seen() == ["before", "first", "second", "third"]
+        log.info("fourth")
+        await asyncio.to_thread(log.info, "fifth")  # not of the loop's thread: at once
+        assert seen()[4:] == ["fourth", "fifth"]
+        log.info("sixth")
+        handler.flush()  # as at the end of the process
+        assert seen()[6:] == ["sixth"]
+        log.info("seventh")
+        assert len(seen()) == 7
+        handler.gather(None)
+        log.info("eighth")
+        assert seen()[7:] == ["seventh", "eighth"]
+
+    try:
+        asyncio.run(main())
+    finally:
+        logging.getLogger("fastsec").removeHandler(handler)
+        logging.getLogger("fastsec").propagate = True
+
+
+def test_gathered_lines_come_by_themselves() -> None:
+    written = asyncio.Event()
+
+    class Out(io.StringIO):
+        def write(self, text: str) -> int:
+            written.set()
+            return super().write(text)
+
+    out = Out()
+    handler = logs.setup("text", "info", out)
+
+    async def main() -> None:
+        handler.gather(asyncio.get_running_loop())
+        Log().info("hello")
+        assert not out.getvalue()
+        await asyncio.wait_for(written.wait(), 10)
+        assert "hello" in out.getvalue()
+
+    try:
+        asyncio.run(main())
+    finally:
+        handler.gather(None)
         logging.getLogger("fastsec").removeHandler(handler)
         logging.getLogger("fastsec").propagate = True

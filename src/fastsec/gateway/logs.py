@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import re
+import threading
 import time
 from functools import lru_cache
 from typing import Any, ClassVar, Final, TextIO
@@ -39,6 +42,8 @@ _VALUE_MAX: Final = 400
 _SIMPLE: Final = re.compile(r"[!#-<>-\[\]-~]+")  # visible ASCII but for quote, equals sign and backslash
 DAY: Final = 86400.0
 TOLD_MAX: Final = 1000
+GATHER: Final = 0.1  # s
+GATHER_MAX: Final = 1000
 
 
 class Log:
@@ -96,7 +101,10 @@ class Log:
 
     def _write(self, level: int, message: str, fields: dict[str, object]) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, message, extra={"fields": {**self.fields, **fields}})
+            # Logger.log would look for the caller's file and line, which no line of ours shows.
+            record = logging.LogRecord(LOGGER, level, "", 0, message, None, None)
+            record.fields = {**self.fields, **fields}
+            self._logger.handle(record)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -162,7 +170,57 @@ def _quoted(value: object) -> str:
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
-def setup(form: str, level: str, stream: TextIO, *, journal: bool = False) -> logging.Handler:
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines; while a loop is given, up to ``GATHER`` s later and many at a time, but warnings at once.
+
+    So an association does not wait for its lines to be made and written. The order of the lines stays.
+
+    Arguments:
+        stream: where to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._records: list[logging.LogRecord] = []
+
+    def gather(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Write what has gathered, and from now on gather in ``loop``, the running one; None: write at once again."""
+        with self.lock or contextlib.nullcontext():
+            self._write_out()
+            self._loop = loop
+            self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one record."""
+        loop = self._loop
+        if loop is None:
+            super().emit(record)
+            return
+        self._records.append(record)
+        if record.levelno > logging.INFO or len(self._records) >= GATHER_MAX or threading.get_ident() != self._thread:
+            self._write_out()
+        elif len(self._records) == 1:
+            loop.call_later(GATHER, self.flush)
+
+    def flush(self) -> None:
+        """Write what has gathered. Called at the end of the process too."""
+        with self.lock or contextlib.nullcontext():
+            self._write_out()
+            super().flush()
+
+    def _write_out(self) -> None:
+        records, self._records = self._records, []
+        if records:
+            try:
+                self.stream.write("".join([self.format(record) + self.terminator for record in records]))
+                super().flush()
+            except Exception:
+                self.handleError(records[-1])
+
+
+def setup(form: str, level: str, stream: TextIO, *, journal: bool = False) -> LineHandler:
     """Send the log of the whole package to ``stream``.
 
     Arguments:
@@ -171,7 +229,7 @@ def setup(form: str, level: str, stream: TextIO, *, journal: bool = False) -> lo
         journal: the stream is systemd's journal.
     Result: the handler, to be taken away with ``logging.getLogger("fastsec").removeHandler``.
     """
-    handler = logging.StreamHandler(stream)
+    handler = LineHandler(stream)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(journal=journal))
     root = logging.getLogger("fastsec")
     root.addHandler(handler)

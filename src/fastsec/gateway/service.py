@@ -231,7 +231,7 @@ def serve(settings: Settings, *, ready: Callable[[Gateway], None] | None = None)
 
     os.umask(0o077)
     journal = bool(os.environ.get("JOURNAL_STREAM")) and settings.log_format == "text"
-    logs.setup(settings.log_format, settings.log_level, sys.stderr, journal=journal)
+    handler = logs.setup(settings.log_format, settings.log_level, sys.stderr, journal=journal)
     log = Log()
     try:
         gateway, doubts = prepare(settings)
@@ -239,7 +239,7 @@ def serve(settings: Settings, *, ready: Callable[[Gateway], None] | None = None)
             log.warning(doubt)
         if ready is not None:
             ready(gateway)
-        run(gateway.run())
+        run(_gathering(gateway, handler))
     except SettingsError as error:
         for line in str(error).splitlines():
             log.error(line)
@@ -248,6 +248,15 @@ def serve(settings: Settings, *, ready: Callable[[Gateway], None] | None = None)
         log.error(f"{settings.path}: {error}")
         return 2
     return 0
+
+
+async def _gathering(gateway: Gateway, handler: logs.LineHandler) -> None:
+    """Run the gateway with its log off the way of its associations."""
+    handler.gather(asyncio.get_running_loop())
+    try:
+        await gateway.run()
+    finally:
+        handler.gather(None)
 
 
 def check(settings: Settings, now: float | None = None) -> tuple[list[str], list[str]]:
