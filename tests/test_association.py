@@ -22,7 +22,7 @@ from fastsec.secpdu.der import decode
 from fastsec.secpdu.fields import Carrier, SecPduKind
 from fastsec.secpdu.timestamp import time_text
 from fastsec.state import State
-from forge import RSA, UNKNOWN_SIGNATURE, control, flip_last, forge, replies
+from forge import RSA, UNKNOWN_SIGNATURE, control, flip_last, forge, on_request, replies
 from test_handshake import badly_signed, expired, mnemonic
 
 STRANGER = OsiName("1.1.1.999.3", 1)
@@ -426,6 +426,43 @@ def test_a_pdu_whose_check_ends_after_the_association_changes_nothing(kind: SecP
     side.run_jobs()
     assert len(side.outputs) == count
     assert side.association.state is State.ENDED
+
+
+def test_a_control_pdu_that_was_overtaken_by_an_abort_is_not_sent() -> None:
+    pair = ConnectionPair().open().confirm()
+    pair.client.hold_jobs = True
+    pair.client.release()
+    pair.client.abort(None)
+    before = len(pair.wire)
+    late, last = pair.client.jobs
+    pair.client.jobs.clear()
+    for job in (late, last):
+        job.run()
+        pair.client.association.job_done(job, pair.now)
+        pair.collect(pair.client)
+    assert [sent.carrier for _, sent in pair.wire[before:]] == [Carrier.ABORT]
+    pair.move()
+    assert not pair.server.events
+    assert pair.server.error.side == "peer"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_reject_of_what_does_not_decode_names_the_client_number_if_it_can(known: bool) -> None:
+    pair = ConnectionPair()
+    number: list[str] = []
+
+    def change(pdu: bytes) -> bytes:
+        token = decode(Carrier.ASSOCIATE_REQ, pdu).token1
+        number.append(token.asso_id)
+        return pdu.replace(token.time.encode(), token.time.encode()[:-1] + b"X") if known else pdu[:200]
+
+    on_request(pair, change)
+    pair.client.start(INITIATE)
+    pair.move()
+    (reject,) = replies(pair, "server")
+    assert reject.diag == HandshakeDiag.PROTOCOL_ERROR
+    assert reject.token3.asso_id == (number[0] if known else None)
+    assert pair.client.error.code == HandshakeDiag.PROTOCOL_ERROR
 
 
 def test_data_without_a_secpdu_is_a_protocol_error() -> None:
