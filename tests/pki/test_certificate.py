@@ -18,10 +18,11 @@ from pki_forge import DAY, NOW, OSI
 
 from fastsec import limits
 from fastsec._core.cursor import Reader, encode_oid, tlv
+from fastsec._core.pk import read_time
 from fastsec.errors import HandshakeError, PeerError
 from fastsec.pki import builder, oids
 from fastsec.pki.builder import Extension
-from fastsec.pki.certificate import Certificate, name_text, read_time
+from fastsec.pki.certificate import Certificate, name_text
 from fastsec.pki.trial import TrialAuthority
 
 ROOT = forge.root()

@@ -170,6 +170,7 @@ cdef class Reader:
     cdef int need_bits(self, uint32_t tag) except -1
     cdef int need_octets(self, uint32_t tag, Py_ssize_t maximum) except -1
     cpdef peek(self)
+    cpdef str oid(self, uint32_t tag=*)
     cpdef bytes raw(self)
     cpdef integer(self, uint32_t tag=*)
     cpdef bytes octets(self, uint32_t tag=*, Py_ssize_t maximum=*)

@@ -255,7 +255,7 @@ cdef class Reader:
         self.need_octets(tag, maximum)
         return self.cut(self.t.start, self.t.stop)
 
-    def oid(self, uint32_t tag=0x06):
+    cpdef str oid(self, uint32_t tag=0x06):
         """The OBJECT IDENTIFIER with this tag, dotted; at most 64 octets, arcs below 2**63."""
         self.need(tag)
         return oid_text(self.p + self.t.start, self.t.stop - self.t.start, self.step)

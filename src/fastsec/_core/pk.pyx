@@ -1,4 +1,4 @@
-"""Signatures: public and private keys on libcrypto's EVP_PKEY, and the DER check that parsers of certificates share.
+"""Signatures: public and private keys on libcrypto's EVP_PKEY, and what parsers of certificates and CRLs share.
 
 Every operation that computes runs without the GIL, so that handshakes in worker threads never hold up the data of
 open associations. An EC key is kept as its octets and lent a context of its curve for each verification.
@@ -13,7 +13,7 @@ from libc.string cimport memcmp, memcpy
 from fastsec import limits, profile
 from fastsec._core.crypto cimport EVP_MD, ERR_clear_error
 from fastsec._core.crypto import LibraryError
-from fastsec._core.cursor cimport NESTING_MAX, TLV_OK, Tlv, tlv_read
+from fastsec._core.cursor cimport NESTING_MAX, TLV_OK, Reader, Tlv, tlv_read
 # Key agreement is public-key work too, and is found here.
 from fastsec._core.dh import Ephemeral, check_public
 from fastsec._core.evp cimport (
@@ -48,6 +48,8 @@ from fastsec._core.evp cimport (
     put_value,
     take_peer,
 )
+from fastsec._core.moment cimport Moment
+from fastsec._core.moment cimport read_time as read_moment
 from fastsec.errors import ConfigError, DecodeError, HandshakeError, IntegrityError, LocalError
 
 cdef enum:
@@ -116,6 +118,62 @@ def check_der(bytes der not None):
     cdef Tlv t
     if tlv_read(p, 0, size, False, &t) != TLV_OK or t.after != size or not is_der(p, 0, size, NESTING_MAX):
         raise DecodeError("not DER", check="protocol-error")
+
+
+cdef int bad_certificate(str message, str step) except -1:
+    raise HandshakeError(message, check="certificate", step=step)
+
+
+def read_extension(Reader extensions not None):
+    """The next Extension of a certificate or CRL (RFC 5280 4.1): (its OID, whether it is critical, a Reader over its
+    value, which is DER). DecodeError or HandshakeError (check ``certificate``) otherwise."""
+    cdef Reader fields, value
+    cdef bint critical
+    extensions.need(0x30)
+    fields = Reader.__new__(Reader)
+    fields.place(extensions.data, extensions.t.start, extensions.t.stop, False, extensions.step)
+    oid = fields.oid()
+    critical = fields.peek() == 0x01
+    if critical:
+        fields.need(0x01)
+        if fields.t.stop - fields.t.start != 1 or fields.p[fields.t.start] != 0xFF:
+            bad_certificate("critical is not DER", "extensions")
+    fields.need(0x04)
+    check_der(fields.cut(fields.t.start, fields.t.stop))
+    value = Reader.__new__(Reader)
+    value.place(fields.data, fields.t.start, fields.t.stop, False, "extensions")
+    fields.finish()
+    return oid, critical, value
+
+
+def read_time(Reader reader not None):
+    """The next Time (RFC 5280 4.1.2.5), whole seconds in UTC, as ms since 1970 UTC. DecodeError or HandshakeError
+    (check ``certificate``) if it is none of the two forms or does not exist."""
+    cdef uint8_t text[15]
+    cdef Py_ssize_t size, i
+    cdef int century = 0
+    cdef Moment moment
+    if reader.peek() == 0x17:
+        reader.need_octets(0x17, 13)
+        century = 2
+    else:
+        reader.need_octets(0x18, 15)
+    moment.ms = moment.digits = 0
+    size = reader.t.stop - reader.t.start
+    if size + century != 15:
+        bad_certificate("time is not of the form YYMMDDhhmmssZ or YYYYMMDDhhmmssZ", "time")
+    memcpy(text + century, reader.p + reader.t.start, size)
+    if century:
+        memcpy(text, b"19" if text[2] >= c"5" else b"20", 2)
+    for i in range(14):
+        if not c"0" <= text[i] <= c"9":
+            bad_certificate("time is not of the form YYMMDDhhmmssZ or YYYYMMDDhhmmssZ", "time")
+    if text[14] != c"Z":
+        bad_certificate("time is not of the form YYMMDDhhmmssZ or YYYYMMDDhhmmssZ", "time")
+    # Other than in a SecPDU there is neither a leap second nor a year 0 here.
+    if not read_moment(text, 15, &moment) or text[12] == c"6" or moment.digits < 10000000000:
+        bad_certificate("time does not exist", "time")
+    return moment.ms
 
 
 # --- signatures -----------------------------------------------------------------------------------------------------

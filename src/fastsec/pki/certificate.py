@@ -7,20 +7,17 @@ extension that this package does not act on. What it accepts it has understood.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
 from fastsec import limits
 from fastsec._core.crypto import sha256
 from fastsec._core.cursor import Reader
-from fastsec._core.pk import PublicKey, check_der
+from fastsec._core.pk import PublicKey, check_der, read_extension, read_time
 from fastsec.errors import DecodeError, HandshakeError
 from fastsec.pki import oids
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _VERSION_3: Final = b"\x02"
 _SERIAL_OCTETS_MAX: Final = 20
-_TRUE: Final = b"\xff"
 # Critical extensions that are acted on, or that cannot lead to another verdict than without them: certificatePolicies
 # matters only together with policyConstraints, which is not in the list.
 _KNOWN_CRITICAL: Final = frozenset(
@@ -273,43 +270,6 @@ def serial_number(content: bytes) -> bytes:
     if len(content) > 1 and content[0] == 0 and not content[1] & 0x80:
         raise _bad("serial number is not DER", "serialNumber")
     return content
-
-
-def read_time(reader: Reader) -> int:
-    """The next Time (RFC 5280 4.1.2.5), whole seconds in UTC, as ms since 1970 UTC."""
-    if reader.peek() == 0x17:
-        text = reader.text(0x17, 13)
-        text = ("19" if text >= "5" else "20") + text
-    else:
-        text = reader.text(0x18, 15)
-    if len(text) != 15 or text[14] != "Z" or not text[:14].isdigit():
-        raise _bad("time is not of the form YYMMDDhhmmssZ or YYYYMMDDhhmmssZ", "time")
-    try:
-        moment = datetime(
-            int(text[:4]), int(text[4:6]), int(text[6:8]), int(text[8:10]), int(text[10:12]), int(text[12:14]), 0, UTC
-        )
-    except ValueError:
-        raise _bad("time does not exist", "time") from None
-    distance = moment - _EPOCH
-    return (distance.days * 86_400 + distance.seconds) * 1000
-
-
-def read_extension(extensions: Reader) -> tuple[str, bool, Reader]:
-    """The next Extension: its OID, whether it is critical, a Reader over its value."""
-    extensions.expect(0x30)
-    fields = extensions.enter()
-    oid = fields.oid()
-    critical = False
-    if fields.optional(0x01):
-        if fields.value() != _TRUE:
-            raise _bad("critical is not DER", "extensions")
-        critical = True
-    fields.expect(0x04)
-    content = fields.value()
-    check_der(content)
-    value = Reader(content, step="extensions")
-    fields.finish()
-    return oid, critical, value
 
 
 def authority_key_identifier(value: Reader) -> bytes | None:

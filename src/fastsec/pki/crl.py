@@ -9,15 +9,13 @@ from __future__ import annotations
 from typing import Final
 
 from fastsec._core.cursor import Reader
-from fastsec._core.pk import check_der
+from fastsec._core.pk import check_der, read_extension, read_time
 from fastsec.errors import DecodeError, HandshakeError, IntegrityError
 from fastsec.pki import oids
 from fastsec.pki.certificate import (
     Certificate,
     authority_key_identifier,
     bit_octets,
-    read_extension,
-    read_time,
     serial_number,
     signature_algorithm,
 )
