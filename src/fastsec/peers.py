@@ -10,6 +10,7 @@ which is bounded by itself.
 from __future__ import annotations
 
 import re
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
             """End with ApplAbort: a newer association needs the place."""
 
 
+_SINCE: Final = re.compile(r"since (\d{23})\n")  # first line of a memory that begins in the middle of the window
 _LIVE: Final = 1 << 62  # later than any monotonic clock
 _LINE: Final = re.compile(r"(\S+) ([A-Z][0-9]{23}/[0-9:]{0,7}) ([0-9a-f]{32})\n?").fullmatch
 _DIGEST: Final = 16  # octets of a SHA-256 kept per handshake: nobody finds a second request with the same 128 bits
@@ -346,20 +348,27 @@ class Endpoint:
     # --- persistence ---
 
     def load(self, lines: Iterable[str] | None, now: Instant) -> None:
-        """Take over the replay memory of the last run; earlier times need not be refused any more.
+        """Take over the replay memory of the last run; earlier times need not be refused any more, unless that run
+        had begun without a memory itself a short time before.
 
         Arguments:
             lines: None if the last run left none: earlier times stay refused; from now on there is a journal.
         Errors:
             ConfigError: the lines are damaged.
         """
-        self.replay.load(lines or (), now.utc_ms)
+        text = list(lines or ())
+        since = _SINCE.fullmatch(text[0]) if text else None
+        self.replay.load(text[1:] if since else text, now.utc_ms)
         if lines is not None:
-            self.refuse_before = None
+            self.refuse_before = since[1] if since else None
 
     def dump(self, now: Instant) -> str:
         """The replay memory as text for ``load``; ``replay.journal()`` gives what was added since, for appending."""
-        return self.replay.dump(now.utc_ms)
+        since = self.refuse_before
+        # What is older than the window is refused anyway.
+        oldest = time_key(time_text(max(now.utc_ms - limits.OUR_REPLAY_WINDOW * 1000, 0)))
+        head = f"since {since}\n" if since is not None and since > oldest else ""
+        return head + self.replay.dump(now.utc_ms)
 
     # --- numbers ---
 

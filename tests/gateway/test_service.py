@@ -329,11 +329,11 @@ def test_replay_memory_is_kept(own_pki: Path) -> None:
     async def test() -> None:
         async with gateways(own_pki, der_head=head) as pair:
             await (await pair.client()).release()
-            assert (own_pki / "state" / f"replay-{DER.oid}").read_text().count("\n") == 1
+            assert (own_pki / "state" / f"replay-{DER.oid}").read_text().count("\n") == 2  # and since when
         async with gateways(own_pki, der_head=head) as pair:
             await (await pair.client()).release()
             assert not pair.records.events()
-            assert (own_pki / "state" / f"replay-{DER.oid}").read_text().count("\n") == 2
+            assert (own_pki / "state" / f"replay-{DER.oid}").read_text().count("\n") == 3
 
     run(test())
 

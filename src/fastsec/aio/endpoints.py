@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import errno
 import fcntl
 import logging
 import os
@@ -31,7 +32,7 @@ class ReplayFile:
     """The replay memory of one identity on disk: loaded at the start, appended to before a request is answered.
 
     A lock file beside it keeps a second process away. Appended lines survive the end of the process, not that of the
-    operating system.
+    operating system. A file that could not be kept complete is removed, and made anew when that is possible again.
 
     Arguments:
         path: the file; if it does not exist it is made, and times before the start are refused this once.
@@ -40,34 +41,44 @@ class ReplayFile:
         ConfigError: unreadable, damaged, or in use by another process.
     """
 
-    __slots__ = ("_endpoint", "_file", "_lock", "_size", "path")
+    __slots__ = ("_behind", "_endpoint", "_file", "_lock", "_size", "path")
 
     def __init__(self, path: str, endpoint: Endpoint) -> None:
         self.path = path
         self._endpoint = endpoint
         self._file = self._lock = -1
         self._size = 0
+        self._behind = False
         try:
             self._lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise ConfigError(f"replay file {path}: in use by another process; give each its own") from None
-            try:
-                with open(path, encoding="ascii") as file:
-                    lines = file.read().splitlines(keepends=True)
-            except FileNotFoundError:
-                lines = None  # nothing is known of the time before
-            if lines and not lines[-1].endswith("\n"):
-                lines.pop()  # the process ended while it wrote
-            endpoint.load(lines, now())
+            self._load()
             self._compact()
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             self.close()
-            raise ConfigError(f"replay file {path}: {error}") from None
+            raise ConfigError(f"replay file {path}: {error.strerror or error}") from None
         except ConfigError:
             self.close()
             raise
+
+    def _load(self) -> None:
+        try:
+            with open(self.path, "rb") as file:
+                lines = file.read().decode("ascii", "replace").splitlines(keepends=True)
+        except FileNotFoundError:
+            lines = None  # nothing is known of the time before
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()  # the process ended while it wrote
+        try:
+            self._endpoint.load(lines, now())
+        except ConfigError as error:
+            raise ConfigError(
+                f"replay file {self.path}: line {error.line} is damaged; remove the file, then requests from before the "
+                "start are refused instead"
+            ) from None
 
     def _compact(self) -> None:
         """Write only what still counts, to a new file that then takes the old one's place."""
@@ -84,13 +95,25 @@ class ReplayFile:
         self._size = len(data)
 
     def append(self, lines: str) -> None:
-        """Add lines; a full disk is logged and does not stop operation."""
+        """Add lines, which are in the endpoint's memory too; a full disk is logged and does not stop operation."""
+        data = lines.encode("ascii")
         try:
-            self._size += os.write(self._file, lines.encode("ascii"))
+            if self._behind:
+                self._compact()
+                self._behind = False
+                _log.warning("replay file %s can be written again", self.path)
+                return
+            if os.write(self._file, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._size += len(data)
             if self._size > COMPACT_ABOVE:
                 self._compact()
         except OSError as error:
-            _log.error("replay file %s cannot be written: %s", self.path, error)
+            if not self._behind:
+                _log.error("replay file %s cannot be written: %s; trying on", self.path, error.strerror or error)
+            self._behind = True
+            with contextlib.suppress(OSError):  # after a restart none is better than one that lacks something
+                os.unlink(self.path)
 
     def close(self) -> None:
         """Give the files back."""
