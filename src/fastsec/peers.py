@@ -10,7 +10,6 @@ which is bounded by itself.
 from __future__ import annotations
 
 import re
-import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal
