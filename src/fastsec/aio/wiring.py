@@ -172,37 +172,43 @@ class Wiring(asyncio.Protocol):
     def _drain(self) -> None:
         """Carry out the engine's outputs: all that touches the wire first, then the news to the handler.
 
-        So a handler that writes from within a callback never overtakes a PDU the engine has already protected.
+        So a handler that writes from within a callback never overtakes a PDU the engine has already protected. Jobs
+        come last: a thread that is woken earlier only waits until this one lets go of the interpreter.
         """
         if self._phase >= LINGER:
             return
         engine = self._engine
-        outputs = engine.outputs()
-        while outputs:
-            for output in outputs:
-                kind = type(output)
-                if kind is Send:
-                    self._carry(cast("Send", output))
-                elif kind is KeysChanged:
-                    self._arm()
-                elif kind is Run:
-                    self._runtime.jobs.submit(cast("Run", output).job, self._job_done, urgent=self._phase == OPEN)
-                else:
-                    if self._news is None:
-                        self._news = deque()
-                    self._news.append(output)
+        jobs: list[Job] = []
+        try:
             outputs = engine.outputs()
-        if self._keep is not None and self._phase != OPEN:
-            self._keep()
-        self._flush()
-        if engine.fast_rx != self._fast_rx or engine.fast_tx != self._fast_tx:
-            self._arm()
-        if self._news is not None and not self._telling:
-            self._tell()
-        if self._phase < LINGER:
-            if engine.busy:
-                self._hold(BUSY)
-            self._retime()
+            while outputs:
+                for output in outputs:
+                    kind = type(output)
+                    if kind is Send:
+                        self._carry(cast("Send", output))
+                    elif kind is KeysChanged:
+                        self._arm()
+                    elif kind is Run:
+                        jobs.append(cast("Run", output).job)
+                    else:
+                        if self._news is None:
+                            self._news = deque()
+                        self._news.append(output)
+                outputs = engine.outputs()
+            if self._keep is not None and self._phase != OPEN:
+                self._keep()
+            self._flush()
+            if engine.fast_rx != self._fast_rx or engine.fast_tx != self._fast_tx:
+                self._arm()
+            if self._news is not None and not self._telling:
+                self._tell()
+            if self._phase < LINGER:
+                if engine.busy:
+                    self._hold(BUSY)
+                self._retime()
+        finally:
+            for job in jobs:
+                self._runtime.jobs.submit(job, self._job_done, urgent=self._phase == OPEN)
 
     def _flush(self) -> None:
         if self._osi is not None and self._transport is not None:
