@@ -9,7 +9,8 @@ import pytest
 from gateway_pair import Pair, answer_to, confirmed, gateways, run, until
 
 from fastsec.aio.connection import Connection
-from fastsec.gateway import bridge
+from fastsec.gateway import bridge, far
+from fastsec.gateway.runner import Runner
 from fastsec.mms import pdu as mms
 
 GARBAGE = b"\x30\x03\x02\x01\x07"
@@ -83,5 +84,29 @@ def test_who_came_to_nothing_is_named_by_address(pki: Path) -> None:
             await until(lambda: bool(pair.records.about("no association")))
             assert pair.records.about("no association")[0]["source"] == f"{host}:{port}"
             writer.close()
+
+    run(test())
+
+
+def test_a_fault_of_ours_while_dialling_does_not_end_the_dialling(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plant that dials out can be reached by nobody once it has stopped dialling."""
+    monkeypatch.setattr(far, "backoff", lambda attempt: 0.01)
+    dial, failed = Runner._dial, []
+
+    async def failing(self: Runner, end: object) -> Connection:
+        if self.route.name == "plant" and len(failed) < 4:
+            failed.append(end)
+            raise RuntimeError("not foreseen")
+        return await dial(self, end)
+
+    monkeypatch.setattr(Runner, "_dial", failing)
+
+    async def test() -> None:
+        async with gateways(pki, reverse=True) as pair:
+            client = await pair.client()
+            await client.release()
+            assert len(failed) == 4
+            assert len(pair.records.about("internal error")) == 4
+            await until(lambda: len(pair.der_route.bridges) == pair.der_route.route.spare)
 
     run(test())

@@ -188,6 +188,7 @@ def test_windows_line_ends_keep_the_lines() -> None:
         ('"127.0.0.1:3782"', '"127.0.0.1:99999"', 20, ["1 to 65535"]),
         ('"127.0.0.1:3782"', '"127.0.0.1:0"', 20, ["1 to 65535"]),
         ('"127.0.0.1:3782"', '"ex ample:3782"', 20, ["neither an IP address nor a host name"]),
+        ('"127.0.0.1:3782"', '"sub..station:3782"', 20, ["neither an IP address nor a host name"]),
         ('"127.0.0.1:3782"', "3782", 20, ['"127.0.0.1:102"']),
         ('role = "client"', 'role = "klient"', 18, ['did you mean "client"?']),
         ('anchors = ["root.pem"]\ncrls', "anchors = []\ncrls", 5, ["nobody can be trusted"]),

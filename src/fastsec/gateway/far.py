@@ -221,7 +221,12 @@ class Dialler:
                 await asyncio.sleep(FULL_PAUSE)
                 continue
             since = asyncio.get_running_loop().time()
-            if await self._wait_on_one():
+            try:
+                used = await self._wait_on_one()
+            except Exception as error:  # whatever it was, a gateway that no longer dials can be reached by nobody
+                self._log.error(f"internal error, please report it: dialling {self._route.far}", error=repr(error))
+                used = False
+            if used:
                 attempt = 0
                 continue
             # What was open for a while was no failure, even if nobody needed it.
@@ -238,6 +243,9 @@ class Dialler:
             bridge.forget()
             self._tell_failure(str(error))
             return False
+        except BaseException:
+            bridge.forget()
+            raise
         self._idle[connection] = end
         keep_alive(connection)
         if self._failing:
