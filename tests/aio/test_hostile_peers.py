@@ -12,7 +12,7 @@ import pytest
 from world import DER, INITIATE, PLAIN, RESPONSE, Recorder, until
 
 from fastsec import limits
-from fastsec.aio.client import connect, plain_connect, plain_connect_handler
+from fastsec.aio.client import connect, connect_handler, plain_connect, plain_connect_handler
 from fastsec.aio.server import plain_serve, serve
 from fastsec.aio.tls import PIECE, TLSLayer
 from fastsec.errors import Aborted, FastsecError
@@ -228,5 +228,31 @@ def test_a_fault_below_the_association_names_its_source(run, world, octets, mnem
         (event,) = seen
         assert event.mnemonic == mnemonic
         assert dict(event.params) == {"reason": reason, "source": "127.0.0.1"}
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["secured", "plain"])
+def test_a_server_that_dialled_does_not_wait_for_half_a_request(run, world, monkeypatch, kind) -> None:
+    """It waits as long as the other side does not need it, but not between CR and AARQ."""
+    monkeypatch.setattr(limits, "OUR_ACCEPT_TO_AARQ", 0.1)
+    monkeypatch.setattr(limits, "OUR_ABORT_LINGER", 0.1)
+
+    async def talk(sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0.2)
+        await loop.sock_sendall(sock, CR)
+        while await loop.sock_recv(sock, 100):
+            pass
+
+    async def main() -> None:
+        async with hostile(talk) as address:
+            server = Recorder()
+            if kind == "plain":
+                await plain_connect_handler(server, address, PLAIN, role="server")
+            else:
+                await connect_handler(server, address, world.der, role="server")
+            await asyncio.wait_for(server.wait("ended"), 5)
+            assert "did not come in time" in str(server.error)
 
     run(main())

@@ -9,6 +9,7 @@ from functools import lru_cache
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from fastsec import limits
 from fastsec.aio.plain import PlainAssociation
 from fastsec.aio.wiring import ASSOCIATING, BUSY, LINGER, OPEN, TRANSPORT, Wiring
 from fastsec.envs.osi import (
@@ -104,6 +105,8 @@ class Receiving(Wiring):
                 self._engine.start(self.own_initiate, at)
             except (LocalError, LimitReached) as error:
                 self._over(error)
+        elif self._due is None:
+            self._set_due(limits.OUR_ACCEPT_TO_AARQ)  # who dialled waits long for a CR, but then the AARQ has to follow
 
     def _associate_ind(self, indication: AssociateInd, at: Instant) -> None:
         self._phase = ASSOCIATING
