@@ -158,6 +158,109 @@ def test_one_octet_at_a_time(run, authority, monkeypatch) -> None:
     run(main())
 
 
+def records(sender: End, *plain: bytes) -> bytes:
+    """``plain`` as TLS records, one each, not sent."""
+    layer = sender.transport
+    for data in plain:
+        layer._ssl.write(data)
+    return layer._outgoing.read()
+
+
+PLAIN = [b"a" * 5, b"b" * 300, b"c", b"d" * 40]
+
+
+@pytest.mark.parametrize("step", [7, 22, 23, 27, 62, 350, 10_000])
+def test_small_chunks_cut_anywhere(run, authority, step) -> None:
+    async def main() -> None:
+        async with pair(authority.config("server"), authority.config("client")) as (near, ends):
+            await near.made.wait()
+            await ends[0].made.wait()
+            [far] = ends
+            for _ in range(3):
+                octets = records(near, *PLAIN)
+                for start in range(0, len(octets), step):
+                    far.transport.data_received(octets[start : start + step])
+            assert bytes(far.data) == b"".join(PLAIN) * 3
+            if step > len(octets):
+                assert far.reads == 3 * 2  # a record by itself, the others at once
+
+    run(main())
+
+
+def test_pausing_after_the_first_record_of_a_small_chunk(run, authority) -> None:
+    async def main() -> None:
+        async with pair(authority.config("server"), authority.config("client")) as (near, ends):
+            await near.made.wait()
+            await ends[0].made.wait()
+            [far] = ends
+            whole = far.data_received
+
+            def pausing(data: bytes) -> None:
+                far.transport.pause_reading()
+                whole(data)
+
+            far.data_received = pausing
+            far.transport.data_received(records(near, *PLAIN))
+            await asyncio.sleep(0)
+            assert bytes(far.data) == PLAIN[0]
+            far.transport.resume_reading()
+            assert await far.until(346) == b"".join(PLAIN)
+
+    run(main())
+
+
+def test_the_end_in_the_chunk_of_the_last_data(run, authority) -> None:
+    async def main() -> None:
+        async with pair(authority.config("server"), authority.config("client")) as (near, ends):
+            await near.made.wait()
+            await ends[0].made.wait()
+            [far] = ends
+            octets = records(near, *PLAIN)
+            with contextlib.suppress(ssl.SSLError):
+                near.transport._ssl.unwrap()
+            far.transport.data_received(octets + near.transport._outgoing.read())
+            assert bytes(far.data) == b"".join(PLAIN)
+            assert far.transport.is_closing()
+            assert await far.lost is None
+
+    run(main())
+
+
+def test_the_end_alone_while_paused(run, authority) -> None:
+    async def main() -> None:
+        async with pair(authority.config("server"), authority.config("client")) as (near, ends):
+            await near.made.wait()
+            await ends[0].made.wait()
+            [far] = ends
+            with contextlib.suppress(ssl.SSLError):
+                near.transport._ssl.unwrap()
+            far.transport.pause_reading()
+            far.transport.data_received(near.transport._outgoing.read())  # was under way when it paused
+            assert not far.transport.is_closing()
+            far.transport.resume_reading()
+            assert await far.lost is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_damaged_record_in_a_small_chunk(run, authority, which) -> None:
+    async def main() -> None:
+        async with pair(authority.config("server"), authority.config("client")) as (near, ends):
+            await near.made.wait()
+            await ends[0].made.wait()
+            [far] = ends
+            octets = bytearray(records(near, *PLAIN))
+            octets[[12, -3][which]] ^= 1
+            far.transport.data_received(bytes(octets))
+            assert bytes(far.data) == [b"", b"".join(PLAIN[:-1])][which]
+            error = await far.lost
+            assert isinstance(error, Aborted)
+            assert error.reason.startswith("TLS")
+
+    run(main())
+
+
 def test_sessions_are_resumed(run, authority) -> None:
     async def main() -> None:
         server, client = authority.config("server"), authority.config("client")

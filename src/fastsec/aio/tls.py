@@ -300,7 +300,10 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
     def data_received(self, data: bytes) -> None:
         """Octets of the connection below."""
         if self._state == _OPEN:
-            self._take(data)
+            if self._address or len(data) > PIECE:
+                self._take(data)
+            else:
+                self._take_few(data)
         elif self._state == _HANDSHAKE:
             self._incoming.write(data)
             self._step()
@@ -385,6 +388,28 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
             if self._state == _OPEN and not self._paused:
                 self._below.resume_reading()
 
+    def _take_few(self, data: bytes) -> None:
+        """As ``_take``, for what usually comes: one record, whole. No more than ``PIECE`` octets."""
+        incoming, size = self._incoming, len(data)
+        try:
+            incoming.write(data)
+            octets = self._ssl.read(size)  # more than what they decrypt to
+        except ssl.SSLWantReadError:
+            octets = b""
+        except ssl.SSLError as error:
+            self._fail(error)
+            return
+        else:
+            if not octets:
+                self._notified()
+                return
+            self._upper.data_received(octets)
+        if self._state == _OPEN:
+            if (incoming.pending or len(octets) == size) and not self._paused:
+                self._take(b"")
+            elif self._outgoing.pending:
+                self._below.write(self._outgoing.read())
+
     def _take(self, data: bytes) -> None:
         """Decrypt ``data`` and hand it up, in as few calls as the scratch buffer allows."""
         incoming, connection, scratch = self._incoming, self._ssl, self._runtime.scratch
@@ -418,10 +443,7 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
                 return
         except EOFError:
             self._hand_up(filled)
-            if self._paused and self._state == _OPEN:
-                self._ended = True  # the protocol above hears of the end when it is ready for it
-            else:
-                self.close()
+            self._notified()
             return
         except ssl.SSLError as error:
             self._hand_up(filled)
@@ -435,6 +457,13 @@ class TLSLayer(asyncio.Protocol, asyncio.Transport):
             self._address = ""
         if self._outgoing.pending and self._state == _OPEN:  # an answer of TLS itself, e.g. KeyUpdate
             self._below.write(self._outgoing.read())
+
+    def _notified(self) -> None:
+        """close_notify has come."""
+        if self._paused and self._state == _OPEN:
+            self._ended = True  # the protocol above hears of the end when it is ready for it
+        else:
+            self.close()
 
     def _hand_up(self, filled: int) -> None:
         if filled:
