@@ -416,6 +416,8 @@ def test_client_that_leaves_while_the_server_thinks(pki: Path) -> None:
             await asked.wait()
             opening.cancel()
             await pair.no_bridges()
+            assert len(pair.records.about("before the far gateway had answered")) == 1
+            assert len(pair.records.about("before the plain server had answered")) == 1
             gone.set()
 
     run(test())

@@ -286,6 +286,10 @@ class Bridge:
         except asyncio.CancelledError:
             # The side that came in has left meanwhile.
             self._abandon()
+            side, why = self._first or (end.side, None)
+            if self.outgoing is not None and why is not None:
+                words = f"no association: {ending(side, why)} before the {self._other_side} had answered"
+                self.log.warning(words, source=source)
             raise
         except TimeoutError:
             error = Aborted("provider", None, f"no answer within {self._within:g} s")
