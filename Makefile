@@ -7,7 +7,14 @@ V := .venv/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/fastsec/_core/*.pyx src/fastsec/_core/*.pxd)
 PYTEST_ARGS ?=
 
-.PHONY: help demo test bench debug types lint wheel vectors clean
+# $(call copy,FOLDER): the checkout without what was built, so that another kind of build stays beside this one.
+define copy
+	rm -rf $(1) && mkdir -p $(1)
+	cp -r src tests docs scripts benchmarks *.md *.in *.toml setup.py LICENSE Makefile $(1)/
+	find $(1) -name '*.so' -delete
+endef
+
+.PHONY: help demo test bench debug sanitize types lint wheel vectors clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -22,11 +29,15 @@ bench: .venv/.bench  ## every benchmark, ratios measured in one run
 	for case in record handshake echo memory gateway; do $(V)/fastsec bench $$case || exit $$?; done
 
 debug: .venv/.test  ## build _core with bounds checks, line tracing and assertions, and test it
-	rm -rf build/debug-tree && mkdir -p build/debug-tree
-	cp -r src tests docs scripts benchmarks *.md *.in *.toml setup.py LICENSE Makefile build/debug-tree/
-	find build/debug-tree -name '*.so' -delete
+	$(call copy,build/debug-tree)
 	cd build/debug-tree && FASTSEC_DEBUG=1 ../../$(V)/python setup.py -q build_ext --inplace
 	cd build/debug-tree && PYTHONPATH=src ../../$(V)/python -m pytest -m 'not interop' --ignore tests/test_packaging.py $(PYTEST_ARGS)
+
+sanitize: .venv/.test  ## build _core with AddressSanitizer and UBSan, and test it
+	$(call copy,build/sanitize-tree)
+	cd build/sanitize-tree && FASTSEC_SANITIZE=1 ../../$(V)/python setup.py -q build_ext --inplace
+	cd build/sanitize-tree && LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+		PYTHONPATH=src ../../$(V)/python -m pytest tests/_core $(PYTEST_ARGS)
 
 types: .venv/.lint  ## mypy --strict, and the stubs of the extensions against the extensions
 	$(V)/python -m mypy

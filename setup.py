@@ -26,7 +26,7 @@ if DEBUG:
 else:
     compile_args += ["-O3", "-fvisibility=hidden"]
 if SANITIZE:
-    flags = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g"]
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
     compile_args += flags
     link_args += flags
 
