@@ -99,7 +99,9 @@ def check_time(text: str, utc_ms: int, kind: SecPduKind) -> None:
     """HandshakeError "time" unless ``text`` is within 10 min of now."""
     ahead = time_utc_ms(text) - utc_ms
     if abs(ahead) > limits.SPEC_CLOCK_SKEW * 1000:
-        words = f"{abs(ahead) // 60_000} min {'ahead' if ahead > 0 else 'behind'}"
+        # Never the number that is still allowed, and not one less because the message travelled.
+        minutes = max(round(abs(ahead) / 60_000), limits.SPEC_CLOCK_SKEW // 60 + 1)
+        words = f"{minutes} min {'ahead' if ahead > 0 else 'behind'}"
         raise HandshakeError(f"the peer's clock is {words}", check="time", step=f"{STEP[kind]}.tbs.token.time")
 
 

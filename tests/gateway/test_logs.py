@@ -68,11 +68,20 @@ def test_parameters_say_more(params: dict[str, str], text: str) -> None:
     assert words.describe(events.named("INV_TIME_ASS_REQ", **params)).startswith(text)
 
 
-def test_the_engines_clock_words_are_understood() -> None:
+@pytest.mark.parametrize(
+    ("ahead_ms", "told"),
+    [
+        (14 * 60_000 + 5, "14 min behind"),
+        (14 * 60_000 - 5, "14 min behind"),  # the message was under way for a moment
+        (-14 * 60_000 + 5, "14 min ahead of"),
+        (10 * 60_000 + 1, "11 min behind"),  # not the number that is allowed
+    ],
+)
+def test_the_engines_clock_words_are_understood(ahead_ms: int, told: str) -> None:
     with pytest.raises(HandshakeError) as caught:
-        check_time("20260101120000.000Z", 1767268800_000 + 14 * 60_000 + 5, SecPduKind.HANDSHAKE_REQ)
+        check_time("20260101120000.000Z", 1767268800_000 + ahead_ms, SecPduKind.HANDSHAKE_REQ)
     event = events.named("INV_TIME_ASS_REQ", check="time", reason=caught.value)
-    assert words.describe(event) == "the peer's clock is 14 min behind ours; at most 10 min are allowed"
+    assert words.describe(event) == f"the peer's clock is {told} ours; at most 10 min are allowed"
 
 
 def test_a_message_out_of_time_within_an_association() -> None:
