@@ -7,7 +7,7 @@ import pytest
 from engine_pair import ANSWER, READ, ConnectionPair
 from fastsec._core.pk import Ephemeral
 from fastsec.config import Policy
-from fastsec.errors import HandshakeError
+from fastsec.errors import Aborted, HandshakeError
 from fastsec.key_update import Phase
 from fastsec.profile import DtDiag, HandshakeDiag
 from fastsec.secpdu.fields import Carrier, SecPduKind
@@ -137,3 +137,17 @@ def test_an_own_failure_while_a_pdu_is_judged_says_no_reason_given(what: str) ->
     assert abort.kind is SecPduKind.DT_SEC_ABORT
     assert abort.diag == DtDiag.NO_REASON_GIVEN
     assert pair.client.error.code == DtDiag.NO_REASON_GIVEN
+
+
+def test_a_certificate_that_cannot_be_checked_again_ends_the_association() -> None:
+    class Broken:
+        def recheck(self, peer: object, utc_ms: int) -> None:
+            raise RuntimeError("out of order")
+
+    pair = make()
+    pair.endpoints[0].fresh_trust = Broken()
+    pair.client.update_keys()
+    pair.move()
+    assert isinstance(pair.client.error, Aborted)
+    assert "out of order" not in str(pair.client.error)
+    assert replies(pair, "client")[-1].kind is SecPduKind.APPL_ABORT

@@ -8,7 +8,7 @@ from fastsec import limits
 from fastsec._core.guard import MODE_AE, MODE_CBC_GMAC, MODE_CBC_HMAC, scan_transfer
 from fastsec.control import GROUP_OF
 from fastsec.engine import Engine, Role, internal_fault, present
-from fastsec.errors import DecodeError, FastsecError, LimitReached, PeerError, ReplayError
+from fastsec.errors import Aborted, DecodeError, FastsecError, LimitReached, PeerError, ReplayError
 from fastsec.faults import Group
 from fastsec.instant import Instant
 from fastsec.key_update import NewKeys, Phase, Want, make_keys, take_keys
@@ -253,8 +253,9 @@ class DataPhase(Engine):
 
     def _peer_checked(self, error: Exception, now: Instant) -> None:
         """The peer's certificate is revoked or expired by now, or could not be checked."""
-        if isinstance(error, FastsecError):
-            self._end_with(error, now)
+        if not isinstance(error, FastsecError):
+            error = Aborted("local", None, "the peer's certificate could not be checked again")
+        self._end_with(error, now)
 
     # --- timers ---
 
