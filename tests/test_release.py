@@ -161,3 +161,40 @@ def test_the_number_is_free_again_after_release_and_the_pair_rests() -> None:
         assert not numbers.live_as_server
         assert not numbers.is_live((n, m))
         assert (n, m) in numbers._pairs
+
+
+def test_the_fast_paths_end_where_the_release_begins() -> None:
+    """The adapter seals and opens by itself: not after the own ReleaseReq, not after the peer's."""
+    pair = ConnectionPair().open().confirm()
+    client, server = pair.client.association, pair.server.association
+    server_auto, pair.server.auto = pair.server.auto, False
+    pair.client.release()
+    assert (client.fast_tx, client.fast_rx) == (False, True)
+    pair.move()
+    assert (server.fast_tx, server.fast_rx) == (True, False)
+    pair.server.auto = server_auto
+    pair.server.hold_jobs = True
+    pair.server.release_accept()
+    assert (server.fast_tx, server.fast_rx) == (False, False)
+    pair.server.hold_jobs = False
+    pair.server.run_jobs()
+    pair.move()
+    assert pair.client.error is None
+
+
+def test_the_fast_paths_end_when_releases_cross() -> None:
+    pair = ConnectionPair().open().confirm()
+    pair.client.release()
+    pair.server.release()
+    pair.client.hold_jobs = True
+    pair.deliver(*pair.link.popleft())
+    pair.deliver(*pair.link.popleft())
+    pair.client.run_jobs()  # the server's ReleaseReq verifies
+    for side in (pair.client, pair.server):
+        assert side.association.state is State.CROSSED
+        assert (side.association.fast_tx, side.association.fast_rx) == (False, False)
+    pair.client.hold_jobs = False
+    pair.client.run_jobs()
+    pair.move()
+    assert pair.client.error is None
+    assert pair.server.error is None
