@@ -142,3 +142,18 @@ def test_two_identities_in_both_roles_share_the_pairs() -> None:
         pair = ConnectionPair(endpoints=ends, now=Instant(UTC + i, 1_000_000 + i)).open()
         pairs.add(pair.client.association.asso_id)
     assert len(pairs) == 20
+
+
+def test_a_pair_that_is_live_in_the_other_role_is_not_chosen() -> None:
+    """A is client of B under n:m; B calls A with the same n: A must not answer with the same m."""
+    start = Instant(UTC - 3_600_000, 0)
+    a, b = Endpoint(config(CLIENT), now=start), Endpoint(config(SERVER), now=start)
+    first = ConnectionPair(endpoints=(a, b), now=Instant(UTC, 1_000_000)).open()
+    n, _, m = first.client.association.asso_id.partition(":")
+    b.numbers(CLIENT.oid)._next_n = int(n)
+    a.numbers(SERVER.oid)._next_m[int(n)] = int(m)
+    second = ConnectionPair(endpoints=(b, a), now=Instant(UTC + 5, 1_000_005)).open()
+    assert second.client.association.asso_id.startswith(f"{n}:")
+    assert second.client.association.asso_id != first.client.association.asso_id
+    first.confirm()
+    second.confirm()
