@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine_pair import CLIENT, SERVER, config
+from engine_pair import CLIENT, INITIATE, SERVER, ConnectionPair, config
 from fastsec import limits, profile
+from fastsec._core.guard import MODE_HMAC
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
 
@@ -75,3 +76,19 @@ def test_a_peer_may_have_a_policy_of_its_own() -> None:
     assert made.policy_for(SERVER) is own
     assert made.policy_for(CLIENT) is made.policy
     assert made.policy_for(None) is made.policy
+
+
+def test_the_policy_of_a_peer_rules_negotiation_and_data_transfer() -> None:
+    patient = Policy(encryption="forbidden", strict_peer=True, rekey_messages=5)
+    pair = ConnectionPair(
+        config(CLIENT, policies=((SERVER, replace(patient, rekey_messages=7)),)),
+        config(SERVER, policies=((CLIENT, patient),)),
+    ).open()
+    assert pair.server.association.mode == MODE_HMAC
+    assert (pair.client.association.tx.soft_limit, pair.server.association.tx.soft_limit) == (7, 5)
+    pair.elapse(70)
+    assert len(pair.wire) == 2  # no NULL transfer to a strict peer, and no end for want of one
+    other = ConnectionPair(config(CLIENT), config(SERVER, policies=((CLIENT, Policy(ae="forbidden")),)))
+    other.client.start(INITIATE)
+    other.move()
+    assert other.server.error.check == "ae-not-allowed"
