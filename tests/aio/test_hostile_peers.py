@@ -256,3 +256,32 @@ def test_a_server_that_dialled_does_not_wait_for_half_a_request(run, world, monk
             assert "did not come in time" in str(server.error)
 
     run(main())
+
+
+@pytest.mark.parametrize("kind", ["secured", "plain"])
+def test_a_server_that_never_answers_the_request(run, world, monkeypatch, kind) -> None:
+    """From AARQ to AARE (62351-4 section 11): the client gives up with an abort."""
+    monkeypatch.setattr(limits, "OUR_AARQ_TO_AARE", 0.2)
+    monkeypatch.setattr(limits, "OUR_ABORT_LINGER", 0.1)
+    heard = bytearray()
+
+    async def talk(sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_recv(sock, 100)
+        await loop.sock_sendall(sock, CC)
+        while octets := await loop.sock_recv(sock, 10_000):
+            heard.extend(octets)
+
+    async def main() -> None:
+        heard.clear()
+        async with hostile(talk) as address:
+            if kind == "plain":
+                opening = plain_connect(address, PLAIN, initiate=INITIATE)
+            else:
+                opening = connect(address, world.centre, peer=DER, initiate=INITIATE)
+            with pytest.raises(Aborted, match=r"in time"):
+                await opening
+        assert heard[7] == 0x0D  # CONNECT
+        assert b"\x19" in heard[-40:]  # ABORT
+
+    run(main())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import pytest
-from gateway_pair import Pair, answer_to, confirmed, gateways, run, until
+from gateway_pair import Pair, answer_to, confirmed, gateways, plain, run, until
 
 from fastsec.aio.connection import Connection
+from fastsec.errors import FastsecError
 from fastsec.gateway import bridge, far
 from fastsec.gateway.runner import Runner
 from fastsec.mms import pdu as mms
@@ -110,3 +112,58 @@ def test_a_fault_of_ours_while_dialling_does_not_end_the_dialling(pki: Path, mon
             await until(lambda: len(pair.der_route.bridges) == pair.der_route.route.spare)
 
     run(test())
+
+
+@pytest.mark.parametrize("which", ["allow", "far_allow"])
+def test_who_is_not_allowed_is_closed_before_anything_is_read(pki: Path, which: str) -> None:
+    line = f'{which} = ["192.0.2.0/24", "2001:db8::/32"]\n'
+    extra = {"cc_extra": line} if which == "allow" else {"der_extra": line}
+
+    async def test() -> None:
+        async with gateways(pki, **extra) as pair:
+            with pytest.raises(FastsecError):
+                await pair.client()
+            (refusal,) = pair.records.about("the source address is not in the allowed ranges")
+            assert refusal["route"] == ("north" if which == "allow" else "plant")
+            assert not pair.served
+            assert not pair.records.about("association open")
+
+    run(test())
+
+
+def test_the_log_has_neither_plaintext_nor_passwords(pki: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At the most talkative level, and of associations that end in every bad way."""
+    secret, password = b"PLAINTEXT-OF-MMS", "open-sesame"
+    marked = b"\xa0" + bytes([len(secret)]) + secret
+
+    async def test() -> None:
+        near = f'[route.near]\npassword = "{password}"\n'
+        async with gateways(pki, cc_extra=near) as pair:
+            osi = plain(password=password.encode())
+            frames = (b"\x03\x00\x00\x04" + secret, b"GET " + secret, b"\x03\x00\x00\x16\x11\xe0" + secret)
+            for end in (b"", b"\x30" + marked[1:], *frames):
+                client = await pair.client(osi=osi)
+                await client.send(marked)
+                assert secret in await client.recv()
+                if end[:1] == b"\x30":
+                    await client.send(end)
+                    await client.recv()
+                    client.abort(marked)
+                elif end:
+                    client.connection.transport.write(end)
+                else:
+                    await client.release()
+                await client.wait_ended()
+            wrong = plain(password=secret)
+            with pytest.raises(FastsecError):
+                await pair.client(osi=wrong)
+            with pytest.raises(FastsecError):
+                await pair.client(osi=osi, initiate=b"\xa8" + marked[1:] + secret)
+            await pair.no_bridges()
+
+    with caplog.at_level(logging.DEBUG):
+        run(test())
+    text = "\n".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
+    assert "fastsec" in text
+    for forbidden in (secret.decode(), secret.hex(), secret.hex(" "), password, password.encode().hex()):
+        assert forbidden not in text
