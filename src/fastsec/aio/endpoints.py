@@ -76,8 +76,8 @@ class ReplayFile:
             self._endpoint.load(lines, now())
         except ConfigError as error:
             raise ConfigError(
-                f"replay file {self.path}: line {error.line} is damaged; remove the file, then requests from before the "
-                "start are refused instead"
+                f"replay file {self.path}: line {error.line} is damaged; remove the file, then requests from before "
+                "the start are refused instead"
             ) from None
 
     def _compact(self) -> None:
