@@ -338,6 +338,40 @@ def test_replay_memory_is_kept(own_pki: Path) -> None:
     run(test())
 
 
+def test_open_files_for_all_associations(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    route = (
+        '[[route]]\nrole = "client"\nlisten = "127.0.0.1:1{0}"\nconnect = "127.0.0.1:2{0}"\npeer = "1.1.1.999.2:12"\n'
+        "max_associations = 1000\n"
+    )
+    text = HEAD.format(name="cc") + route.format(1) + route.format(2)
+    needed = service.files_needed(settings.parse(text, pki / "cc.toml"))
+    assert needed == 4000 + service.FILES_BESIDES
+    granted: list[tuple[int, int]] = []
+    monkeypatch.setattr(service.resource, "setrlimit", lambda what, limit: granted.append(limit))
+    for soft, hard, asked, told in (
+        (1024, 65536, [(needed, 65536)], False),
+        (1024, 2048, [(2048, 2048)], True),
+        (65536, 65536, [], False),
+        (1024, service.resource.RLIM_INFINITY, [(needed, service.resource.RLIM_INFINITY)], False),
+    ):
+        granted.clear()
+        monkeypatch.setattr(service.resource, "getrlimit", lambda what, limit=(soft, hard): limit)
+        doubt = service.allow_files(needed)
+        assert granted == asked
+        assert ("LimitNOFILE" in doubt) is told
+
+
+def test_running_out_of_files_is_told_in_words(pki: Path) -> None:
+    async def test() -> None:
+        async with gateways(pki) as pair:
+            error = OSError(24, "Too many open files")
+            pair.cc._unexpected(asyncio.get_running_loop(), {"message": "socket.accept()", "exception": error})
+            assert pair.records.about("too many open files")
+            assert not pair.records.about("internal error")
+
+    run(test())
+
+
 # --- the process ------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def process(pki: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int, int, int]]:

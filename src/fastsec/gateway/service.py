@@ -7,8 +7,10 @@ nothing new, release what is open and end when it is gone or the time is over; a
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
+import resource
 import signal
 import sys
 import time
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 DAILY: Final = 24 * 3600.0
 LAST_WORDS: Final = 2.0
+FILES_BESIDES: Final = 64  # open files that are no associations: listeners, certificates being read, the log
 
 
 class Gateway:
@@ -199,6 +202,9 @@ class Gateway:
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
         """A fault of ours in one association; the others go on."""
         error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            self.log.error("too many open files: connections cannot be accepted for now; raise LimitNOFILE (ulimit -n)")
+            return
         self.log.error(
             f"internal error, please report it: {context.get('message', '')}", error=repr(error) if error else None
         )
@@ -237,6 +243,8 @@ def serve(settings: Settings, *, ready: Callable[[Gateway], None] | None = None)
         gateway, doubts = prepare(settings)
         for doubt in doubts:
             log.warning(doubt)
+        if doubt := allow_files(files_needed(settings)):
+            log.warning(doubt)
         if ready is not None:
             ready(gateway)
         run(_gathering(gateway, handler))
@@ -248,6 +256,27 @@ def serve(settings: Settings, *, ready: Callable[[Gateway], None] | None = None)
         log.error(f"{settings.path}: {error}")
         return 2
     return 0
+
+
+def files_needed(settings: Settings) -> int:
+    """Open files for all the associations the routes may have: each has two connections, each waiting one another."""
+    each = (2 * route.max_associations + (route.spare if route.reversed else 0) for route in settings.routes)
+    return FILES_BESIDES + sum(each)
+
+
+def allow_files(needed: int) -> str:
+    """Raise the process's own limit of open files to ``needed``; what is to be told if it may not go so far."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return ""
+    granted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+    if granted == needed:
+        return ""
+    return (
+        f"only {granted} files may be open, {needed} are needed for the max_associations of all routes: beyond, "
+        "connections are not accepted; raise LimitNOFILE of the systemd unit (ulimit -n), or lower max_associations"
+    )
 
 
 async def _gathering(gateway: Gateway, handler: logs.LineHandler) -> None:
