@@ -299,19 +299,23 @@ def test_every_octet_of_every_pdu_damaged(mode: str) -> None:
         for at in range(0, size, step):
             pair = ConnectionPair(config(CLIENT, policy=policy), config(SERVER, policy=server_policy))
             count = iter(range(1000))
+            done: list[int] = []
 
-            def damage(who: str, sent: Send, *, index: int = index, at: int = at, count: Any = count) -> Send:
+            def damage(
+                who: str, sent: Send, *, index: int = index, at: int = at, count: Any = count, done: Any = done
+            ) -> Send:
                 if next(count) != index or sent.pdu is None or at >= len(sent.pdu):
-                    return sent
+                    return sent  # numbers and signatures are not of the same size every time
                 octets = bytearray(sent.pdu)
                 octets[at] ^= 1 << (at % 8)
+                done.append(at)
                 return Send(sent.carrier, bytes(octets), sent.disposition)
 
             pair.on_wire = damage
             scenario(pair)
             assert set(pair.server.received) <= {READ}
             assert set(pair.client.received) <= {ANSWER}
-            if not pair.client.events and not pair.server.events:
+            if done and not pair.client.events and not pair.server.events:
                 unnoticed.append((index, at))
                 assert pair.client.ended
                 assert pair.client.error is None
