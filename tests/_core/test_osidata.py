@@ -221,6 +221,40 @@ def test_extensions_leave_the_fast_path() -> None:
     assert guard.count == 0
 
 
+@pytest.mark.parametrize("kind", [k for k in KINDS if not k.aes], ids=str)
+def test_only_appl_data_of_what_the_icv_covers_becomes_a_payload(kind: Kind) -> None:
+    """Extensions behind applData, and what is no applData, never come out of the fast path, right ICV or not."""
+    guard = kind.open_guard()
+    rx = receiver(guard)
+    extended = resign(kind, token2(kind), DATA + b"\x9f\x20\x01a")
+    (left,) = drain(rx, [dt(presentation(extended), 8192)])
+    assert left == (0xF0, presentation(extended))
+    assert guard.count == 0
+    opened = guard.open(extended, T0)
+    assert (opened.appl_data, opened.unknown) == (DATA, True)
+    for body in (b"\x30" + DATA[1:], b"\xa0\x80" + DATA[2:], DATA[:-1]):
+        other = kind.open_guard()
+        channel = receiver(other)
+        channel.feed(dt(presentation(resign(kind, token2(kind), body)), 8192), T0)
+        assert channel.fault is not None
+        assert channel.fault.check == "protocol-error"
+        assert other.count == 0
+
+
+@every_kind
+def test_a_negative_seq_is_not_the_number_it_looks_like(kind: Kind) -> None:
+    guard, seal = kind.open_guard(), kind.seal_guard()
+    tx, rx = sender(seal), receiver(guard)
+    for _ in range(128):
+        assert rx.feed(tx.seal(DATA, T0), T0) == [DATA]  # seq 0 to 127
+    negative = resign(kind, token2(kind, seq_tlv=b"\x02\x01\x80"))
+    assert rx.feed(dt(presentation(negative), 8192), T0) == []
+    assert rx.fault is not None
+    assert rx.fault.check == "protocol-error"
+    assert rx.next() is not None
+    assert rx.feed(tx.seal(DATA, T0), T0) == [DATA]
+
+
 def test_new_key_between_two_frames_of_one_read() -> None:
     """The carrier of a rekey stops the channel; the engine arms the new guard; the rest opens under it."""
     kind = BY_NAME["gcm256-12"]
