@@ -87,7 +87,11 @@ def test_the_policy_of_a_peer_rules_negotiation_and_data_transfer() -> None:
     assert pair.server.association.mode == MODE_HMAC
     assert (pair.client.association.tx.soft_limit, pair.server.association.tx.soft_limit) == (7, 5)
     pair.elapse(70)
+    pair.client.tick()
+    pair.server.tick()
     assert len(pair.wire) == 2  # no NULL transfer to a strict peer, and no end for want of one
+    assert not pair.client.ended
+    assert not pair.server.ended
     other = ConnectionPair(config(CLIENT), config(SERVER, policies=((CLIENT, Policy(ae="forbidden")),)))
     other.client.start(INITIATE)
     other.move()

@@ -92,6 +92,22 @@ def test_a_wish_by_count_is_heard_once() -> None:
     assert pair.client.association._keys.phase is Phase.REST
 
 
+def test_a_silent_server_that_answers_late_is_forgiven() -> None:
+    """The carrier's time is over only for a server that goes on under the old key."""
+    pair = make()
+    pair.server.hold_jobs = True
+    pair.client.update_keys()
+    pair.move()
+    pair.elapse(70)
+    assert pair.client.association._keys.overdue
+    pair.server.hold_jobs = False
+    pair.server.run_jobs()
+    pair.move()
+    assert pair.client.association._keys.phase is Phase.REST
+    pair.confirm()
+    pair.confirm()
+
+
 # --- faults that only a job can find ----------------------------------------------------------------------------------
 
 
