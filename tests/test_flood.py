@@ -392,6 +392,7 @@ def test_a_live_client_number_is_a_protocol_error_and_the_client_may_retry() -> 
     assert pair.client.events == ["PROTOCOL_ERR_SEC_REJ_DIA"]
     assert pair.client.association.may_retry
     assert not live.server.ended
+    restarted.numbers(SERVER.oid)._next_n = n  # once round
     retry = ConnectionPair(endpoints=(restarted, server), now=Instant(UTC + 6, 1_000_006)).open()
     assert not retry.client.association.asso_id.startswith(f"{n}:")
 

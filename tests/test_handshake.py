@@ -34,6 +34,7 @@ from fastsec.instant import Instant
 from fastsec.negotiation import APPL_PROTECTED
 from fastsec.peers import Endpoint
 from fastsec.pki import builder, oids
+from fastsec.pki.certificate import Certificate
 from fastsec.pki.credential import Credential
 from fastsec.pki.identity import OsiName
 from fastsec.pki.path import TrustStore
@@ -122,8 +123,6 @@ def attribute_certificate(
     holder: bytes, begins: int = UTC - 1000, ends: int = UTC + 1000_000, serial: bytes = b""
 ) -> bytes:
     """An attribute certificate for the holder of a public-key certificate; its signature is made of zeros."""
-    from fastsec.pki.certificate import Certificate
-
     parsed = Certificate(holder)
     algorithm = tlv(0x30, bytes.fromhex("06082a8648ce3d040302"))
     times = [tlv(0x18, time_text(ms).encode()) for ms in (begins, ends)]
@@ -311,6 +310,16 @@ REQUESTS = {
         Diag.INVALID_ATTRIBUTE_CERTIFICATE,
         14,
         lambda token: {"att_cert": attribute_certificate(token.pk_cert, serial=b"\x01")},
+    ),
+    "attribute certificate of another authority": Wrong(
+        6,
+        Diag.INVALID_ATTRIBUTE_CERTIFICATE,
+        14,
+        lambda token: {
+            "att_cert": attribute_certificate(
+                credential(CLIENT, "p256", 0, "two").certificate, serial=Certificate(token.pk_cert).serial
+            )
+        },
     ),
     "certificate signature": Wrong(7, None, 11, by=badly_signed),
     "another identity": Wrong(8, None, 11, by=lambda name: credential(STRANGER)),
