@@ -22,6 +22,7 @@ from gateway_pair import (
     until,
 )
 
+from fastsec import limits
 from fastsec.aio.endpoints import forget_identities
 from fastsec.aio.handler import Reject
 from fastsec.aio.stream import AssociationStream
@@ -507,6 +508,22 @@ def test_fifty_associations_of_which_one_is_killed(pki: Path) -> None:
             others = [client for client in clients if client is not victim]
             await asyncio.gather(*(read(client, number) for number, client in enumerate(others)))
             await asyncio.gather(*(client.release() for client in others))
+            await pair.no_bridges()
+
+    run(test())
+
+
+def test_all_clients_at_once_after_a_restart(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More idle clients than the far gateway has places for unconfirmed associations: they take turns."""
+    monkeypatch.setattr(limits, "OUR_UNCONFIRMED_PER_PEER", 8)
+    monkeypatch.setattr(limits, "OUR_CONFIRM_BURST", 2)
+    monkeypatch.setattr(limits, "OUR_OPENING_AT_ONCE", 4)
+
+    async def test() -> None:
+        async with gateways(pki, cc_extra="accept_rate = 1000\n", der_extra="accept_rate = 1000\n") as pair:
+            clients = await asyncio.gather(*(pair.client() for _ in range(60)))
+            await pair.open_bridges(60)
+            await asyncio.gather(*(client.release() for client in clients))
             await pair.no_bridges()
 
     run(test())

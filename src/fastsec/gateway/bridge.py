@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
 from fastsec import limits
@@ -236,15 +237,22 @@ class Bridge:
         within: seconds for that and for the answer.
         log: with the route and a number.
         done: called once when both sides are over.
+        turn: entered while the other side is being opened and answers.
     """
 
     __slots__ = (
-        "_done", "_first", "_joined", "_open_other", "_rejecting", "_releasing", "_within", "concluded", "incoming",
-        "log", "outgoing", "request",
+        "_done", "_first", "_joined", "_open_other", "_rejecting", "_releasing", "_turn", "_within", "concluded",
+        "incoming", "log", "outgoing", "request",
     )  # fmt: skip
 
     def __init__(
-        self, incoming: End, open_other: Opener, within: float, log: Log, done: Callable[[Bridge], None]
+        self,
+        incoming: End,
+        open_other: Opener,
+        within: float,
+        log: Log,
+        done: Callable[[Bridge], None],
+        turn: AbstractAsyncContextManager[None],
     ) -> None:
         self.incoming = incoming
         incoming.belong(self)
@@ -257,6 +265,7 @@ class Bridge:
         self._done: Callable[[Bridge], None] | None = done
         self._first: tuple[str, FastsecError | None] | None = None
         self._releasing = False
+        self._turn = turn
         self._joined = False
         self._rejecting = False
 
@@ -281,7 +290,8 @@ class Bridge:
             return Reject(mms.initiate_error("no MMS initiate-Request"))
         try:
             async with asyncio.timeout(self._within):
-                response = await self._ask_other()
+                async with self._turn:
+                    response = await self._ask_other()
             self.request = b""
         except asyncio.CancelledError:
             # The side that came in has left meanwhile.

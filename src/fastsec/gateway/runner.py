@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import itertools
 from typing import TYPE_CHECKING
 
+from fastsec import limits
 from fastsec.aio.client import dial
 from fastsec.aio.handler import AssociationHandler
 from fastsec.aio.runtime import runtime
@@ -71,6 +73,11 @@ class Runner:
         self._waiting: far.Waiting | None = None
         self._dialler: far.Dialler | None = None
         self._quiet: asyncio.Future[None] | None = None
+        # The far gateway has 64 places for associations of one peer that are not confirmed yet. Whoever stands in a
+        # longer queue after a restart waits for his turn here instead of being refused there.
+        self._turn: contextlib.AbstractAsyncContextManager[None] = (
+            asyncio.Semaphore(limits.OUR_OPENING_AT_ONCE) if route.role == "client" else contextlib.nullcontext()
+        )
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -190,7 +197,7 @@ class Runner:
 
     def _bridge(self, end: End, opener: Opener) -> Bridge:
         log = self.log.having(assoc=next(_numbers))
-        bridge = Bridge(end, opener, self.route.connect_timeout, log, self._done)
+        bridge = Bridge(end, opener, self.route.connect_timeout, log, self._done, self._turn)
         self.bridges.add(bridge)
         return bridge
 
