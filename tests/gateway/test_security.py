@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from gateway_pair import CC, DER, OTHER, answer_to, authority, confirmed, free_port, gateways, run, until
+from gateway_pair import CC, DER, OTHER, TLS, answer_to, authority, confirmed, free_port, gateways, run, until
 
 from fastsec.errors import Aborted, Rejected
 from fastsec.mms import pdu as mms
@@ -195,5 +195,18 @@ def test_peers_any_lets_in_all_that_are_trusted(pki: Path) -> None:
         async with gateways(pki, cc_name="other", peers=OTHER) as pair:
             assert (await pair.client()).initiate_response
             assert pair.cc.settings.routes[0].peer == DER
+
+    run(test())
+
+
+def test_one_gateway_with_tls_and_one_without(pki: Path) -> None:
+    """The one that called can say what to look at."""
+
+    async def test() -> None:
+        async with gateways(pki, der_head=TLS.format(name="der")) as pair:
+            with pytest.raises(Rejected):
+                await pair.client()
+            assert pair.records.about("no association with the far gateway: the peer closed the connection without")
+            assert pair.records.about("expects TLS")
 
     run(test())

@@ -231,6 +231,11 @@ class Connection(Receiving):
         if self._phase < LINGER:
             if isinstance(exc, FastsecError):
                 self._reason = self._reason or exc
+            elif self.client and self._phase == TRANSPORT and self._due is not None:  # the CR has gone out
+                words = (
+                    "the peer closed the connection without an answer: it does not let us in, is full or expects TLS"
+                )
+                self._reason = self._reason or Aborted("provider", None, words)
             elif exc is not None:
                 self._reason = self._reason or Aborted("provider", None, f"the connection was lost: {exc}")
             try:
