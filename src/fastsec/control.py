@@ -7,7 +7,6 @@ threads on the values they are given; nothing here knows an association.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from fastsec import limits, profile
@@ -67,13 +66,6 @@ def signature_algorithm(credential: Credential) -> AlgorithmId:
 # --- what handshake and control PDUs have in common -----------------------------------------------------------------
 
 
-@lru_cache(maxsize=limits.OUR_PARSED_CERTIFICATES)
-def parse_certificate(der: bytes) -> Certificate:
-    """The parsed certificate. Peers come back with the same one, so parsing, and nothing else, is remembered: path,
-    validity and revocation are looked at every time."""
-    return Certificate(der)
-
-
 def check_signature(
     pdu: Handshake | Control, token: ClearToken1 | ClearToken3, known: Certificate | None = None
 ) -> Certificate:
@@ -90,7 +82,7 @@ def check_signature(
     if token.sig_alg != pdu.algo:
         step = f"{STEP[pdu.kind]}.sign.algo"
         raise HandshakeError("Signature.algo is not the signed sigAlg", check="signature-mismatch", step=step)
-    parsed = known or parse_certificate(token.pk_cert)
+    parsed = known or Certificate(token.pk_cert)
     parsed.public_key.verify(token.sig_alg.oid, pdu.tbs, pdu.signature)
     return parsed
 
