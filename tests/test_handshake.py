@@ -18,24 +18,20 @@ from engine_pair import (
     SERVER,
     UTC,
     ConnectionPair,
-    Side,
     authority,
     config,
     credential,
-    trust,
 )
 from fastsec import events, profile
 from fastsec._core.pk import Ephemeral
-from fastsec.association import Association, Ended, Established, Role, Send
+from fastsec.association import Association, Established, Role, Send
 from fastsec.config import Policy
 from fastsec.errors import Aborted, LocalError, PeerError, Rejected
 from fastsec.faults import HANDSHAKE_ACC, HANDSHAKE_REQ
 from fastsec.instant import Instant
 from fastsec.negotiation import APPL_PROTECTED
 from fastsec.peers import Endpoint
-from fastsec.pki import builder, oids
 from fastsec.pki.certificate import Certificate
-from fastsec.pki.credential import Credential
 from fastsec.pki.identity import OsiName
 from fastsec.pki.path import TrustStore
 from fastsec.profile import HandshakeDiag as Diag
@@ -45,6 +41,7 @@ from fastsec.secpdu.model import AeaOffer, AlgorithmId, Control, DhPublic, NonAe
 from fastsec.secpdu.timestamp import time_text
 from fastsec.state import State
 from forge import RSA, UNKNOWN_SIGNATURE, flip_last, forge, on_request, on_response, replies
+from odd_certificates import attribute_certificate, badly_signed, expired, without_agreement
 
 GCM128 = algorithm_id(profile.AES128_GCM, 16)
 GCM256_12 = algorithm_id(profile.AES256_GCM, 12)
@@ -60,85 +57,6 @@ AE_ONLY = Policy(ae="required")
 CBC_ONLY = Policy(ae="forbidden", encr_algorithms=(profile.AES128_CBC,))
 HMAC_ONLY = Policy(ae="forbidden", icv_algorithms=((profile.HMAC_SHA256, 32),))
 INTEGRITY = Policy(encryption="forbidden")
-
-
-# --- certificates with one fault --------------------------------------------------------------------------------------
-
-
-def odd_certificate(name: OsiName, key: str, **changes: Any) -> Credential:
-    """A leaf of the trial authority with something wrong in it."""
-    private = builder.generate_key("p256")
-    root = authority("one")
-    public = builder.spki(private.public_key())
-    facts: dict[str, Any] = {
-        "serial": 4711,
-        "issuer": root._issuer,
-        "subject": builder.osi_subject(name),
-        "public": public,
-        "not_before_ms": UTC - 86_400_000,
-        "not_after_ms": UTC + 86_400_000,
-        "extensions": (
-            builder.key_usage(oids.KU_DIGITAL_SIGNATURE, oids.KU_KEY_AGREEMENT),
-            builder.alternative_names(osi=name),
-        ),
-        "key": root._key,
-    } | changes
-    certificate = builder.certificate(**facts)
-    from cryptography.hazmat.primitives import serialization
-
-    from fastsec._core.pk import PrivateKey
-    from fastsec.pki.credential import SoftwareSigner
-
-    pem = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return Credential(certificate, (), SoftwareSigner(PrivateKey.from_pem(pem)), name)
-
-
-def expired(name: OsiName) -> Credential:
-    return odd_certificate(name, "p256", not_before_ms=UTC - 7_200_000, not_after_ms=UTC - 3_600_000)
-
-
-def without_agreement(name: OsiName) -> Credential:
-    usage = (builder.key_usage(oids.KU_DIGITAL_SIGNATURE), builder.alternative_names(osi=name))
-    return odd_certificate(name, "p256", extensions=usage)
-
-
-def badly_signed(name: OsiName) -> Credential:
-    good = odd_certificate(name, "p256")
-    return replace(good, certificate=flip_last(good.certificate))
-
-
-# --- attribute certificates -------------------------------------------------------------------------------------------
-
-
-def tlv(tag: int, *parts: bytes) -> bytes:
-    content = b"".join(parts)
-    size = len(content)
-    length = bytes((size,)) if size < 128 else bytes((0x82, size >> 8, size & 255))
-    return bytes((tag,)) + length + content
-
-
-def attribute_certificate(
-    holder: bytes, begins: int = UTC - 1000, ends: int = UTC + 1000_000, serial: bytes = b""
-) -> bytes:
-    """An attribute certificate for the holder of a public-key certificate; its signature is made of zeros."""
-    parsed = Certificate(holder)
-    algorithm = tlv(0x30, bytes.fromhex("06082a8648ce3d040302"))
-    times = [tlv(0x18, time_text(ms).encode()) for ms in (begins, ends)]
-    base = tlv(0xA0, tlv(0x30, tlv(0xA4, parsed.issuer)), tlv(0x02, serial or parsed.serial))
-    issuer = tlv(0xA0, tlv(0x30, tlv(0xA4, parsed.issuer)))
-    info = tlv(
-        0x30,
-        b"\x02\x01\x01",
-        tlv(0x30, base),
-        issuer,
-        algorithm,
-        b"\x02\x01\x05",
-        tlv(0x30, *times),
-        tlv(0x30),
-    )
-    return tlv(0x30, info, algorithm, tlv(0x03, bytes(65)))
 
 
 # --- success ----------------------------------------------------------------------------------------------------------
@@ -663,113 +581,3 @@ def test_a_good_acceptance_inside_a_refusal_is_a_protocol_error() -> None:
     pair.client.start(INITIATE)
     pair.move()
     assert pair.client.events == ["PROTOCOL_ERR_ASS_ACC"]
-
-
-# --- giving up --------------------------------------------------------------------------------------------------------
-
-
-def test_client_gives_up_waiting_with_a_plain_abort() -> None:
-    pair = ConnectionPair()
-    pair.on_wire = lambda who, sent: None
-    pair.client.start(INITIATE)
-    pair.elapse(31)
-    assert pair.wire[-1] == ("client", Send(Carrier.ABORT, None))
-    assert isinstance(pair.client.error, Aborted)
-    assert pair.client.association.deadline is None
-
-
-def test_client_abort_while_waiting_is_a_plain_abort() -> None:
-    pair = ConnectionPair(accept=None)
-    pair.client.start(INITIATE)
-    pair.move()
-    pair.client.abort(b"\xa0\x00")
-    pair.move()
-    assert pair.wire[-1] == ("client", Send(Carrier.ABORT, None))
-    assert isinstance(pair.server.error, Aborted)
-    assert pair.server.error.side == "provider"
-    assert pair.endpoints[1].half_open == 0
-
-
-def test_server_application_too_slow() -> None:
-    pair = ConnectionPair(accept=None)
-    pair.client.start(INITIATE)
-    pair.move()
-    pair.elapse(29, ticking=False)
-    pair.now = Instant(pair.now.utc_ms + 2000, pair.now.mono_ms + 2000)
-    pair.server.tick()
-    pair.move()
-    assert replies(pair, "server")[0].kind is SecPduKind.APPLICATION_REJECT
-    assert pair.client.error.transient
-
-
-def test_refusal_without_secpdu() -> None:
-    pair = ConnectionPair()
-    pair.on_wire = lambda who, sent: (
-        Send(sent.carrier, None, "rejected-transient") if sent.carrier is Carrier.ASSOCIATE_RSP else sent
-    )
-    pair.client.start(INITIATE)
-    pair.move()
-    assert isinstance(pair.client.error, Rejected)
-    assert pair.client.error.side == "provider"
-    assert pair.client.error.transient
-    assert not pair.client.events
-
-
-def test_acceptance_without_secpdu_is_a_protocol_error() -> None:
-    pair = ConnectionPair()
-    pair.on_wire = lambda who, sent: (
-        Send(sent.carrier, None, sent.disposition) if sent.carrier is Carrier.ASSOCIATE_RSP else sent
-    )
-    pair.client.start(INITIATE)
-    pair.move()
-    assert pair.client.events == ["PROTOCOL_ERR_ASS_ACC"]
-    assert replies(pair, "client")[1].diag == Diag.PROTOCOL_ERROR
-
-
-def one_job(side: Side) -> None:
-    if side.jobs:
-        job = side.jobs.popleft()
-        job.run()
-        side.association.job_done(job, side.pair.now)
-        side.pair.collect(side)
-
-
-@pytest.mark.parametrize("at", ["REQUESTING", "WAITING", "EXAMINING", "DECIDING", "ACCEPTING", "JUDGING", "OPEN"])
-def test_connection_lost_at_every_stage(at: str) -> None:
-    """Both sides end, nothing leaks, late jobs do no harm."""
-    pair = ConnectionPair()
-    stop = {"REQUESTING": pair.client, "JUDGING": pair.client, "EXAMINING": pair.server, "ACCEPTING": pair.server}
-    if at in ("WAITING", "DECIDING"):
-        pair.accept = None
-    pair.client.hold_jobs = pair.server.hold_jobs = True
-    pair.client.start(INITIATE)
-
-    def reached() -> bool:
-        return State[at] in (pair.client.association.state, pair.server.association.state)
-
-    steps = [step for side in (pair.client, pair.server) for step in (lambda side=side: one_job(side), pair.move)]
-    for _ in range(6):
-        for step in steps:
-            if at == "OPEN" or not reached():
-                step()
-    assert reached() or at == "OPEN"
-    assert at not in stop or stop[at].jobs
-    if at == "OPEN":
-        pair.client.hold_jobs = pair.server.hold_jobs = False
-        pair.client.run_jobs()
-        pair.move()
-    for side in (pair.client, pair.server):
-        side.connection_lost()
-        assert side.ended
-        side.run_jobs()
-        assert sum(isinstance(output, Ended) for output in side.outputs) == 1
-        assert isinstance(side.outputs[-1], Ended)
-        assert side.association.tx is None
-    assert pair.endpoints[1].half_open == 0
-    assert not pair.endpoints[0].numbers(SERVER.oid).live_as_client
-    assert not pair.endpoints[1].numbers(CLIENT.oid).live_as_server
-    assert not pair.endpoints[1]._unconfirmed
-
-
-def test_trust_stores_of_the_helpers_differ() -> None:
-    assert trust("one").anchors[0].der != trust("two").anchors[0].der
