@@ -26,11 +26,14 @@ CR = bytes.fromhex("0300001611e00000000100c0010dc2020001c1020001")
 @contextlib.asynccontextmanager
 async def silent():
     """A TCP server that accepts and says nothing; its address."""
-    listener = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    writers = []  # from Python 3.13 on a writer that nobody holds closes its connection
+    listener = await asyncio.start_server(lambda reader, writer: writers.append(writer), "127.0.0.1", 0)
     try:
         yield "osi://{}:{}".format(*listener.sockets[0].getsockname())
     finally:
         listener.close()
+        for writer in writers:
+            writer.close()
 
 
 @pytest.mark.parametrize("kind", ["plain", "secured", "secured-tls"])
