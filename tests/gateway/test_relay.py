@@ -62,6 +62,10 @@ def test_key_updates_go_on_unseen_and_are_counted_in_the_log(pki: Path) -> None:
             for number in range(50):
                 await client.send(confirmed(number))
                 assert await client.recv() == answer_to(confirmed(number))
+            (near,), (far,) = pair.cc_route.bridges, pair.der_route.bridges
+            assert near.outgoing is not None
+            secured = near.outgoing.connection, far.incoming.connection
+            await until(lambda: all(end is not None and end.key_updates == 1 for end in secured))
             await client.release()
             await pair.no_bridges()
             ends = pair.records.about("association released")
