@@ -419,6 +419,35 @@ def test_towards_a_strict_peer_the_next_pdu_carries_the_update(run, world, autho
     run(main())
 
 
+@pytest.mark.parametrize("bad", [b"\x30\x00", PDU + b"\x00", b"", b"\xa0\x83\x01\x00\x00" + bytes(1 << 16)])
+def test_a_list_with_a_bad_pdu_is_not_sent_in_part_on_the_slow_path_either(run, world, authority, bad) -> None:
+    """Who gets the error may send the good ones again; a control command must not arrive twice."""
+    strict = Policy(strict_peer=True)
+
+    async def main() -> None:
+        configs = {
+            "client_config": dataclasses.replace(world.centre, policy=strict),
+            "server_config": dataclasses.replace(world.der, policy=strict),
+        }
+        async with pair(world, authority, server=Recorder(echo=True), **configs) as two:
+            await two.opened()
+            client = two.client
+            client.assoc.write(PDU)
+            await client.until(lambda: len(client.pdus) == 1)
+            client.assoc.update_keys()
+            await until(lambda: not client.assoc._fast_tx)
+            with pytest.raises(LocalError):
+                client.assoc.write_many([PDU, bad])
+            with pytest.raises(LocalError):
+                client.assoc.write(bad)
+            assert not client.assoc._fast_tx  # the PDU that announces the new keys has not gone out
+            client.assoc.write_many([PDU])
+            await client.until(lambda: len(client.pdus) == 2)
+            assert two.server.pdus == [PDU, PDU]
+
+    run(main())
+
+
 @pytest.mark.parametrize("write", ["write", "write_many"])
 def test_keys_are_updated_by_message_count(run, world, authority, write) -> None:
     async def main() -> None:

@@ -16,11 +16,12 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from fastsec import limits
+from fastsec._core.cursor import Reader
 from fastsec.aio.handler import Reject
 from fastsec.aio.plain import PlainAssociation
 from fastsec.aio.receiving import Receiving
 from fastsec.aio.wiring import ASSOCIATING, CLOSED, FULL, LINGER, OPEN, OPENING, TRANSPORT, Gone
-from fastsec.errors import Aborted, DecodeError, FastsecError, LimitReached, StateError
+from fastsec.errors import Aborted, DecodeError, FastsecError, LimitReached, LocalError, StateError
 from fastsec.instant import now
 from fastsec.outputs import (
     AssociateIndication,
@@ -32,9 +33,24 @@ from fastsec.outputs import (
     Released,
     ReleaseIndication,
 )
+from fastsec.profile import NULL_APPL_DATA
 
 if TYPE_CHECKING:
     from fastsec.pki.path import VerifiedPeer
+
+
+def _check_carriable(pdu: bytes) -> None:
+    """LocalError for what the channel would not seal either: not exactly one applData TLV, or too large."""
+    if len(pdu) > limits.OUR_MMS_PDU_MAX:
+        raise LocalError(f"a PDU of {len(pdu)} octets, where at most {limits.OUR_MMS_PDU_MAX} are carried")
+    reader = Reader(pdu)
+    try:
+        reader.next()
+        reader.finish()
+    except DecodeError as error:
+        raise LocalError(f"not exactly one PDU: {error}") from None
+    if not (pdu[0] & 0xC0 == 0x80 or pdu[0] & 0xDF == 0xC0 or pdu == NULL_APPL_DATA):
+        raise LocalError("applData begins with a CONTEXT tag or PRIVATE 0 (62351-4)")
 
 
 class Connection(Receiving):
@@ -121,7 +137,7 @@ class Connection(Receiving):
             LocalError: not exactly one PDU.
         """
         if not self._fast_tx:
-            self._write_slowly(pdu)
+            self._write_slowly([pdu])
             return
         try:
             octets = self._channel.seal(pdu, time_ns() // 1_000_000)
@@ -134,10 +150,12 @@ class Connection(Receiving):
             self._tick()
 
     def write_many(self, pdus: list[bytes]) -> None:
-        """Protect and send PDUs in this order, with few calls to the transport. Errors as ``write``."""
+        """Protect and send PDUs in this order, with few calls to the transport.
+
+        Errors as ``write``; on LocalError nothing of the list was sent.
+        """
         if not self._fast_tx:
-            for pdu in pdus:
-                self._write_slowly(pdu)
+            self._write_slowly(pdus)
             return
         try:
             blocks = self._channel.seal_batch(pdus, time_ns() // 1_000_000)
@@ -176,11 +194,16 @@ class Connection(Receiving):
         """Go on receiving."""
         self._let_go(FULL)
 
-    def _write_slowly(self, pdu: bytes) -> None:
+    def _write_slowly(self, pdus: list[bytes]) -> None:
         if self._phase != OPEN:
             raise StateError("the association is not open")
-        self._engine.send(pdu, now())
-        self._drain()
+        if self.secured:
+            # All before any, as the channel does: who is told of one bad PDU may send the good ones again.
+            for pdu in pdus:
+                _check_carriable(pdu)
+        for pdu in pdus:
+            self._engine.send(pdu, now())
+            self._drain()
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------
 
