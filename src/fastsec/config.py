@@ -119,6 +119,9 @@ class Config:
         replay_file: path where the replay memory is kept over a restart, or None: then requests with a time before
             the start are refused (62351-4, flood rules).
         tls_protected, vpn: what this side says of its own link in confParams; logged by the peer only.
+        key_log: gets one line per association, direction and key, with the KEY IN CLEAR, for ``fastsec inspect
+            --keys``: whoever has these lines reads and forges everything. For development only; nothing else turns
+            it on. Must not raise. ``fastsec.aio.keylog.KeyLogFile`` writes them to a file.
     """
 
     credential: Credential
@@ -131,6 +134,7 @@ class Config:
     replay_file: str | None = None
     tls_protected: bool = False
     vpn: bool = False
+    key_log: Callable[[str], None] | None = field(default=None, repr=False)
 
     def policy_for(self, peer: OsiName | None) -> Policy:
         """The policy towards ``peer``; the general one where there is no own one."""

@@ -195,6 +195,7 @@ class DataPhase(Engine):
     def _adopt_both(self, made: NewKeys) -> None:
         """Server: both directions change; changedKey marks the first PDU under the new key."""
         keys, params, tx, rx = present(self._keys), present(self._params), present(self.tx), present(self.rx)
+        self._log_keys(params, made.okm, keys.h2, keys.count)
         self.tx, self.rx = next_guards(params, made.okm, is_client=False, tx=tx, rx=rx)
         self.tx.changed_key = True
         self._set_soft_limit(self.tx)
@@ -215,6 +216,7 @@ class DataPhase(Engine):
         tx.rekey = (made.public.group, made.public.public)
         if not self._emit(appl_data, now):
             return
+        self._log_keys(params, made.okm, keys.h2, keys.count)
         self.tx, next_rx = next_guards(params, made.okm, is_client=True, tx=tx, rx=rx)
         self._set_soft_limit(self.tx)
         tx.wipe()

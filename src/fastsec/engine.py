@@ -25,6 +25,7 @@ from fastsec.errors import Aborted, DecodeError, FastsecError, HandshakeError, P
 from fastsec.events import DOMAIN_E2E, event
 from fastsec.faults import UNVERIFIED, Group, Verdict, verdict
 from fastsec.instant import Instant
+from fastsec.keys import key_lines
 from fastsec.outputs import Disposition, Ended, Job, KeysChanged, Output, Raised, Run, Send
 from fastsec.secpdu.der import decode, decode_client_number, is_osi_diagnostics, kind_of
 from fastsec.secpdu.fields import Carrier, SecPduKind
@@ -44,6 +45,7 @@ from fastsec.state import (
 )
 
 if TYPE_CHECKING:
+    from fastsec._core.crypto import Secret
     from fastsec._core.guard import GuardParams, OpenGuard, SealGuard
     from fastsec.config import Policy
     from fastsec.handshake import MadeRequest, TakenRequest
@@ -476,6 +478,13 @@ class Engine:
 
     def _note_signed(self, time: str) -> None:
         self._seen += (time_key(time),)
+
+    def _log_keys(self, params: GuardParams, okm: Secret, h2: bytes, epoch: int) -> None:
+        """Only where the configuration asks for it; without it no copy of a key is made."""
+        key_log = self._endpoint.config.key_log
+        if key_log is not None:
+            for line in key_lines(params, okm, h2, epoch):
+                key_log(line)
 
     # --- the end ---
 

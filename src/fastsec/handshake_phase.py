@@ -125,6 +125,7 @@ class HandshakePhase(DataPhase):
         present(self._numbers).hold(self._pair)
         self._params = present(taken.suite).guard_params(taken.asso_id)
         self._note_signed(taken.time)
+        self._log_keys(self._params, okm, taken.h2, 0)
         self.tx, self.rx = first_guards(self._params, okm, is_client=True, own_time=made.time, peer_time=taken.time)
         offered = tuple(key.public for key in made.keys if key.group == value.group)
         self._keys = KeyUpdate(
@@ -291,6 +292,7 @@ class HandshakePhase(DataPhase):
         taken, pair = present(self._taken), present(self._pair)
         self.asso_id = f"{pair[0]}:{pair[1]}"
         self._params = present(taken.suite).guard_params(self.asso_id)
+        self._log_keys(self._params, made.okm, made.h2, 0)
         self.tx, self.rx = first_guards(
             self._params, made.okm, is_client=False, own_time=made.time, peer_time=taken.time
         )

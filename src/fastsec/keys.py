@@ -15,9 +15,25 @@ from __future__ import annotations
 from typing import Final
 
 from fastsec._core.crypto import Secret, hkdf_sha256, sha256
-from fastsec._core.guard import GuardParams, OpenGuard, SealGuard
+from fastsec._core.guard import (
+    MODE_AE,
+    MODE_CBC_GMAC,
+    MODE_CBC_HMAC,
+    MODE_GMAC,
+    MODE_HMAC,
+    GuardParams,
+    OpenGuard,
+    SealGuard,
+)
 
 HASH_ZERO: Final = bytes(32)
+LOGGED_MODES: Final = {
+    MODE_HMAC: "hmac",
+    MODE_GMAC: "gmac",
+    MODE_CBC_HMAC: "cbc-hmac",
+    MODE_CBC_GMAC: "cbc-gmac",
+    MODE_AE: "ae",
+}
 
 
 def hash_request(tbs: bytes) -> bytes:
@@ -79,3 +95,20 @@ def next_guards(
     finally:
         okm.wipe()
     return new_tx, new_rx
+
+
+def key_lines(params: GuardParams, okm: Secret, h2: bytes, epoch: int) -> tuple[str, str]:
+    """Both directions' keys as lines of the key log (docs/inspect.md): for development, see ``Config.key_log``.
+
+    Arguments:
+        okm: not yet wiped; the lines are copies that nobody can wipe.
+        epoch: 0 for the handshake's keys, then counted up by each key update.
+    """
+    octets = okm.reveal()
+
+    def line(side: str, server: bool) -> str:
+        ik, ek = ("-" if at is None else octets[at[0] : at[0] + at[1]].hex() for at in _slices(params, server))
+        mode = f"mode={LOGGED_MODES[params.mode]} icv={params.icv_len}"
+        return f"fastsec-key 1 h2={h2.hex()} asso={params.asso_id} from={side} epoch={epoch} {mode} ik={ik} ek={ek}"
+
+    return line("client", False), line("server", True)

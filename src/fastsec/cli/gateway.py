@@ -21,6 +21,13 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("file", metavar="FILE.toml", type=Path, help="the configuration file")
     parser.add_argument("--check", action="store_true", help="only check the file and the files it names")
+    parser.add_argument(
+        "--insecure-key-log",
+        metavar="FILE",
+        type=Path,
+        help="for development: write the keys of all associations to FILE, for fastsec inspect --keys; "
+        "whoever reads it reads and forges everything",
+    )
     options = parser.parse_args(list(arguments))
 
     from fastsec.gateway import settings as reading
@@ -31,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         from fastsec.gateway import service
 
         if not options.check:
-            return service.serve(settings)
+            return service.serve(settings, insecure_key_log=options.insecure_key_log)
         doubts, fine = service.check(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)

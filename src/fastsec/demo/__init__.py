@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | argparse.Namespace | None = None) -> int:
         parser = argparse.ArgumentParser(prog="fastsec demo", description=__doc__)
         add_arguments(parser)
         arguments = parser.parse_args(arguments)
-    return _run(bool(arguments.json))
+    return _run(bool(arguments.json), getattr(arguments, "insecure_key_log", None))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="end with one line of JSON on stdout; the story goes to stderr"
     )
+    parser.add_argument(
+        "--insecure-key-log",
+        metavar="FILE",
+        type=Path,
+        help="for development: the gateways write their keys to FILE, for fastsec inspect --keys",
+    )
 
 
-def _run(as_json: bool) -> int:
+def _run(as_json: bool, key_log: Path | None = None) -> int:
     from fastsec.demo.output import narrator
 
     out = narrator(sys.stderr if as_json else sys.stdout)
@@ -49,7 +55,7 @@ def _run(as_json: bool) -> int:
     from fastsec.demo.story import Story
 
     with tempfile.TemporaryDirectory(prefix="fastsec-demo-") as directory:
-        story = Story(out, Path(directory))
+        story = Story(out, Path(directory), key_log)
         try:
             asyncio.run(story.run())
         except KeyboardInterrupt:

@@ -41,9 +41,13 @@ class Gateway:
     process: Process
 
     @classmethod
-    async def start(cls, name: str, config: Path, on_line: Callable[[str], None] | None = None) -> Gateway:
+    async def start(
+        cls, name: str, config: Path, on_line: Callable[[str], None] | None = None, *, key_log: Path | None = None
+    ) -> Gateway:
         """Start it and wait until its log says that it is listening."""
         argv = ["-m", "fastsec", "gateway", config.name]
+        if key_log is not None:
+            argv += ["--insecure-key-log", str(key_log)]
         process = await Process.spawn(f"gateway {name}", argv, config.parent, on_line)
         try:
             await process.wait_line(lambda line: "listens" in _record(line))

@@ -53,14 +53,16 @@ class Story:
     Arguments:
         out: where it is told.
         directory: an empty directory for keys, certificates and configurations.
+        key_log: a file for the keys of both gateways' associations, or None.
 
     Attributes:
         step: name of the step under way.
         tally: results so far.
     """
 
-    def __init__(self, out: Narrator, directory: Path) -> None:
+    def __init__(self, out: Narrator, directory: Path, key_log: Path | None = None) -> None:
         self.out = out
+        self.key_log = None if key_log is None else key_log.absolute()
         self.directory = directory
         self.step = "start"
         self.tally = Tally()
@@ -156,7 +158,7 @@ class Story:
         )
 
     async def _gateway(self, name: str, config: Path) -> Gateway:
-        gateway = await Gateway.start(name, config)
+        gateway = await Gateway.start(name, config, key_log=self.key_log)
         self._stack.push_async_callback(gateway.process.stop)
         return gateway
 

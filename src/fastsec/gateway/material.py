@@ -81,15 +81,18 @@ class Material:
     warnings: tuple[Problem, ...]
 
 
-def load(settings: Settings, sinks: Callable[[Route], EventSink]) -> Material:
+def load(
+    settings: Settings, sinks: Callable[[Route], EventSink], key_log: Callable[[str], None] | None = None
+) -> Material:
     """Open all files of ``settings``.
 
     Arguments:
         sinks: gives each route where its security events go.
+        key_log: see ``Config``.
     Errors:
         SettingsError: with every problem found, at the line that names the file.
     """
-    return _Loader(settings).load(sinks)
+    return _Loader(settings).load(sinks, key_log)
 
 
 class _Loader:
@@ -99,7 +102,7 @@ class _Loader:
         self.expiries: dict[tuple[str, Path], Expiry] = {}
         self.tls_made: dict[TlsSettings, TLSConfig | None] = {}
 
-    def load(self, sinks: Callable[[Route], EventSink]) -> Material:
+    def load(self, sinks: Callable[[Route], EventSink], key_log: Callable[[str], None] | None) -> Material:
         settings = self.settings
         credential = self._credential()
         trust = self._trust()
@@ -118,6 +121,7 @@ class _Loader:
                 sink=sinks(route),
                 replay_file=replay,
                 tls_protected=route.tls is not None,
+                key_log=key_log,
             )
             for route in settings.routes
         )

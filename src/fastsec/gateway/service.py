@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fastsec.errors import ConfigError
@@ -40,12 +41,20 @@ class Gateway:
         settings: the file.
         loaded: the files it names.
         notifier: the service manager.
+        key_log: see ``Config``.
     Attributes:
         runners: one per route, in the order of the file.
     """
 
-    def __init__(self, settings: Settings, loaded: Material, notifier: Notifier | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loaded: Material,
+        notifier: Notifier | None = None,
+        key_log: Callable[[str], None] | None = None,
+    ) -> None:
         self.settings = settings
+        self._key_log = key_log
         self.log = Log()
         self._loaded = loaded
         self._notifier = notifier or Notifier({})
@@ -96,7 +105,7 @@ class Gateway:
         """Read certificates, keys, anchors and CRLs again, for new associations; False if they are not usable."""
         self._notifier.reloading()
         try:
-            loaded = material.load(self.settings, _sinks)
+            loaded = material.load(self.settings, _sinks, self._key_log)
             if loaded.credential.name != self._loaded.credential.name:
                 raise ConfigError(
                     f"the new certificate is for {loaded.credential.name}, not {self._loaded.credential.name}; "
@@ -215,24 +224,30 @@ def _sinks(route: Route) -> EventSink:
     return Log(route=route.name).event
 
 
-def prepare(settings: Settings) -> tuple[Gateway, list[str]]:
+def prepare(settings: Settings, key_log: Callable[[str], None] | None = None) -> tuple[Gateway, list[str]]:
     """A gateway for ``settings``, not yet started, and what is doubtful about its files.
 
+    Arguments:
+        key_log: see ``Config``.
     Errors:
         SettingsError: a file it names cannot be used.
     """
-    loaded = material.load(settings, _sinks)
+    loaded = material.load(settings, _sinks, key_log)
     doubts = [f"{settings.path}: {problem}" for problem in (*settings.warnings, *loaded.warnings)]
-    return Gateway(settings, loaded, Notifier()), doubts
+    return Gateway(settings, loaded, Notifier(), key_log), doubts
 
 
-def serve(settings: Settings, *, ready: Callable[[Gateway], None] | None = None) -> int:
+def serve(
+    settings: Settings, *, ready: Callable[[Gateway], None] | None = None, insecure_key_log: Path | None = None
+) -> int:
     """Run the gateway until a signal ends it.
 
     Arguments:
         ready: called with the gateway before it starts.
+        insecure_key_log: a file that gets the keys of all associations (``fastsec.aio.keylog``); for development.
     Result: 0 after an orderly end, 2 if configuration or addresses cannot be used.
     """
+    from fastsec.aio.keylog import KeyLogFile
     from fastsec.aio.loop import run
 
     os.umask(0o077)
@@ -240,7 +255,8 @@ def serve(settings: Settings, *, ready: Callable[[Gateway], None] | None = None)
     handler = logs.setup(settings.log_format, settings.log_level, sys.stderr, journal=journal)
     log = Log()
     try:
-        gateway, doubts = prepare(settings)
+        key_log = KeyLogFile(insecure_key_log) if insecure_key_log is not None else None
+        gateway, doubts = prepare(settings, key_log)
         for doubt in doubts:
             log.warning(doubt)
         if doubt := allow_files(files_needed(settings)):
