@@ -10,7 +10,7 @@ from fastsec.association import Association, Ended, Environment, Established, Ro
 from fastsec.config import Policy
 from fastsec.errors import Aborted, ConfigError, LimitReached, Rejected
 from fastsec.instant import Instant
-from fastsec.peers import Endpoint, ReplayMemory
+from fastsec.peers import Endpoint, Refusals, ReplayMemory
 from fastsec.pki.identity import OsiName
 from fastsec.profile import HandshakeDiag
 from fastsec.secpdu.der import decode
@@ -44,6 +44,7 @@ def test_an_exact_repeat_costs_no_public_key_work_and_gets_a_plain_abort() -> No
     assert fresh.server.events == ["REPLAY_DETEC_ASS_REQ"]
     assert [sent for _, sent in fresh.wire] == [Send(Carrier.ABORT, None)]
     assert fresh.server.ended
+    assert fresh.endpoints[1].refusals == Refusals(repeats=1)
     assert not [output for output in fresh.server.outputs if type(output).__name__ == "Run"]
     assert not pair.server.ended  # the association it was for goes on
     pair.confirm()
@@ -190,6 +191,7 @@ def test_signed_rejects_are_limited_per_source() -> None:
     later = Instant(UTC + 1000, 1_001_000)
     assert garbage("192.0.2.1", later).carrier is Carrier.ASSOCIATE_RSP
     assert server.half_open == 0
+    assert server.refusals == Refusals(unsigned=3)
 
 
 def test_the_rate_limiter_itself_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +228,7 @@ def test_half_open_associations_are_limited(monkeypatch: pytest.MonkeyPatch) -> 
     pairs[3].client.start(INITIATE)
     pairs[3].move()
     assert endpoints[1].half_open == 2
+    assert endpoints[1].refusals == Refusals(half_open=1)
 
 
 # --- unconfirmed ------------------------------------------------------------------------------------------------------
@@ -284,6 +287,7 @@ def test_unconfirmed_for_a_minute_ends() -> None:
     pair.elapse(2)
     assert isinstance(pair.server.error, LimitReached)
     assert isinstance(pair.client.error, Aborted)
+    assert pair.endpoints[1].refusals == Refusals(expired=1)
 
 
 def test_too_many_unconfirmed_of_one_peer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +320,7 @@ def test_too_many_unconfirmed_of_one_peer(monkeypatch: pytest.MonkeyPatch) -> No
     assert second.server.association.confirmed
     fifth = another(5.2)  # a confirmed one does not count
     assert fifth.client.seen(Established)
+    assert endpoints[1].refusals == Refusals(unconfirmed=1, evicted=1)
 
 
 def test_an_evicted_one_gives_up_its_place_at_once_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:

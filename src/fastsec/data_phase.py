@@ -267,6 +267,7 @@ class DataPhase(Engine):
         opened, strict = self._opened_ms, self._policy.strict_peer
         lifetime = self._policy.max_association_lifetime
         if not self.confirmed and not strict and mono >= opened + limits.OUR_UNCONFIRMED_TIMEOUT * 1000:
+            self._endpoint.refusals.expired += 1
             self._end_with(LimitReached("OUR_UNCONFIRMED_TIMEOUT", "the peer did not confirm the handshake"), now)
         elif lifetime is not None and mono >= opened + lifetime * 1000:
             self._end_with(LimitReached("max_association_lifetime"), now)

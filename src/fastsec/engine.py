@@ -328,6 +328,7 @@ class Engine:
             disposition: Disposition = "rejected-transient" if transient else "rejected-permanent"
             self._finish(kind, diag, appl_data, error, now, disposition)
         else:
+            self._endpoint.refusals.unsigned += 1
             self._outputs.append(Send(Carrier.ABORT, None))
             self._close(error, now)
 

@@ -194,6 +194,7 @@ class HandshakePhase(DataPhase):
         self._called = calling
         self._said = (sha256(pdu), "")
         if self._endpoint.replay.exact(self._said[0]):
+            self._endpoint.refusals.repeats += 1
             fault = HandshakeError("exact repeat", check="replay", step="HandshakeReq")
             self._raise_fault(Group.HANDSHAKE_REQ, fault)
             self._outputs.append(Send(Carrier.ABORT, None))
@@ -240,6 +241,7 @@ class HandshakePhase(DataPhase):
         if seen == "replay":
             raise HandshakeError("seen before", check="replay", step="HandshakeReq.tbs.token1.time")
         if seen == "full":
+            self._endpoint.refusals.memory += 1
             return "OUR_REPLAY_PER_PEER"
         if taken.later is not None and taken.later.step.endswith(".assoID"):
             raise taken.later
@@ -250,6 +252,7 @@ class HandshakePhase(DataPhase):
             raise taken.later
         m = numbers.choose_server_number(n, now)
         if m is None:
+            self._endpoint.refusals.numbers += 1
             return "OUR_ASSO_NUMBERS"
         if not self._endpoint.admit_unconfirmed(self, name, now):
             return "OUR_UNCONFIRMED_PER_PEER"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from fastsec import limits
@@ -282,6 +283,31 @@ class PeerNumbers:
                 del pairs[pair]
 
 
+@dataclass(slots=True)
+class Refusals:
+    """What the flood rules of one identity have refused or cut short, counted since the start.
+
+    Attributes:
+        repeats: exact repeats of an accepted HandshakeReq, refused before any public-key work (each has its event).
+        half_open: HandshakeReq refused because too many were being examined.
+        unconfirmed: HandshakeReq refused because that peer, or all together, had too many unconfirmed associations.
+        evicted: unconfirmed associations ended so that a newer one has the place.
+        expired: associations ended because the peer never confirmed.
+        memory: HandshakeReq refused because the peer's replay memory is full.
+        numbers: HandshakeReq refused because no association number was free.
+        unsigned: rejects that went out as a plain ABRT, because the source had had its signed ones for that second.
+    """
+
+    repeats: int = 0
+    half_open: int = 0
+    unconfirmed: int = 0
+    evicted: int = 0
+    expired: int = 0
+    memory: int = 0
+    numbers: int = 0
+    unsigned: int = 0
+
+
 class Endpoint:
     """One local identity in one process.
 
@@ -301,6 +327,7 @@ class Endpoint:
             then on (at key updates and every 24 h), while ``config`` stays what they were made with.
         refuse_before: time key of the start, None once a replay memory was loaded.
         half_open: associations between HandshakeReq and HandshakeAcc.
+        refusals: what was refused so far; shared by all endpoints of the identity.
     """
 
     __slots__ = (
@@ -312,6 +339,7 @@ class Endpoint:
         "config",
         "fresh_trust",
         "half_open",
+        "refusals",
         "refuse_before",
         "replay",
         "worker",
@@ -333,6 +361,7 @@ class Endpoint:
         self.replay = ReplayMemory() if replay is None else replay
         self.refuse_before: str | None = time_key(time_text(now.utc_ms))
         self.half_open = 0
+        self.refusals = Refusals()
         self.fresh_trust: TrustStore | None = None
         self._random = random
         self._peers: dict[str, PeerNumbers] = {}
@@ -401,6 +430,7 @@ class Endpoint:
     def enter_handshake(self) -> bool:
         """Count one more half-open association; False if there are too many."""
         if self.half_open >= limits.OUR_HALF_OPEN_MAX:
+            self.refusals.half_open += 1
             return False
         self.half_open += 1
         return True
@@ -421,8 +451,10 @@ class Endpoint:
         if crowded is not None:
             oldest, since = next(iter(crowded.items()))
             if now.mono_ms - since <= limits.OUR_UNCONFIRMED_EVICT_AGE * 1000:
+                self.refusals.unconfirmed += 1
                 return False
             oldest.evict(now)
+            self.refusals.evicted += 1
         own[association] = now.mono_ms
         self._unconfirmed[association] = now.mono_ms
         return True

@@ -167,6 +167,7 @@ def test_who_connects_and_is_silent_keeps_nobody_out(run, world, authority, monk
             assert isinstance(servers[0].error, Aborted)  # the oldest made room, and only it
             assert [one.error for one in servers[1:]] == [None] * 3
             assert len(listener.connections) == 3
+            assert listener.admissions.silent == listener.admissions.unopened == 1
             await client.release()
             for _, writer in silent:
                 writer.close()

@@ -16,7 +16,7 @@ from fastsec.aio.client import connect, connect_handler, plain_connect, plain_co
 from fastsec.aio.connection import Connection
 from fastsec.aio.endpoints import identity_of
 from fastsec.aio.runtime import runtime
-from fastsec.aio.server import plain_serve, serve
+from fastsec.aio.server import Admissions, plain_serve, serve
 from fastsec.errors import Aborted, FastsecError, Rejected
 
 EACH = pytest.mark.parametrize("kind", KINDS)
@@ -76,6 +76,9 @@ def test_a_client_that_says_nothing_or_too_little(run, world, authority, monkeyp
             assert isinstance(server.error, Aborted)
             assert "associated" not in server.calls
             writer.close()
+            await until(lambda: not listener.connections)
+            late = kind != "secured-tls" or not octets  # TLS does not wait for what is no record of it
+            assert listener.admissions == Admissions(accepted=1, unopened=1, late=int(late))
 
     run(main())
 
@@ -224,6 +227,7 @@ def test_limits_of_connections(run, world, authority, monkeypatch) -> None:
             await connect_handler(late, "osi://{}:{}".format(*address), world.centre, peer=DER, initiate=INITIATE)
             await late.wait("ended")
             assert isinstance(late.error, Aborted)
+            assert listener.admissions == Admissions(accepted=4, opened=2, unopened=1, full=2)
             clients[0].assoc.write(PDU)
             await server.until(lambda: server.pdus == [PDU])
             streams.pop()[1].close()

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ from fastsec.errors import StateError
 if TYPE_CHECKING:
     from fastsec.config import Config
     from fastsec.envs.osi import OsiParams
+    from fastsec.peers import Refusals
     from fastsec.pki.identity import OsiName
 
 _log = logging.getLogger("fastsec.server")
@@ -41,12 +43,34 @@ class _Refused(asyncio.Protocol):
         transport.abort()  # type: ignore[attr-defined]  # a TCP transport can
 
 
+@dataclass(slots=True)
+class Admissions:
+    """What became of the connections to one server, counted since the start.
+
+    Attributes:
+        accepted: all that came, those in ``full`` not included.
+        opened: those whose association was opened.
+        unopened: those that ended without an association, for whatever reason; ``silent`` and ``late`` are among them.
+        silent: closed because they had asked for nothing and their place was wanted.
+        late: closed because they did not ask for an association in time.
+        full: closed at once because too many were there.
+    """
+
+    accepted: int = 0
+    opened: int = 0
+    unopened: int = 0
+    silent: int = 0
+    late: int = 0
+    full: int = 0
+
+
 class Server:
     """A listener and the connections it accepted. Made by ``serve``.
 
     Attributes:
         max_connections: more are closed at once.
         max_half_open: so many may be without an association; more are closed at once.
+        admissions: what became of the connections so far.
 
     Before one is refused, the oldest that has asked for nothing for a second is closed: who opens connections and is
     silent keeps nobody out.
@@ -57,6 +81,7 @@ class Server:
     ) -> None:
         self.max_connections = max_connections
         self.max_half_open = limits.OUR_HALF_OPEN_MAX
+        self.admissions = Admissions()
         self._runtime = shared
         self._factory = factory
         self._maker = maker
@@ -83,6 +108,11 @@ class Server:
     def half_open(self) -> int:
         """Connections without an association yet."""
         return len(self._half_open)
+
+    @property
+    def refusals(self) -> Refusals | None:
+        """What the flood rules of this server's identity have refused so far; None without security."""
+        return self._maker.refusals if isinstance(self._maker, SecuredMaker) else None
 
     async def listen(self, address: str, backlog: int) -> None:
         """Begin to accept. OSError: the address cannot be bound."""
@@ -116,6 +146,7 @@ class Server:
         except Exception as error:
             self._runtime.loop.call_exception_handler({"message": "making a handler", "exception": error})
             return _Refused()
+        self.admissions.accepted += 1
         self._connections.add(connection)
         self._half_open[connection] = time.monotonic()
         layer = TLSLayer(connection, self._tls, server_side=True) if self._tls is not None else None
@@ -129,6 +160,7 @@ class Server:
             if since > latest:
                 break
             if not connection.has_asked:
+                self.admissions.silent += 1
                 connection.cut("it said nothing, and its place was wanted")
                 self.closed(connection)
                 return True
@@ -136,6 +168,7 @@ class Server:
 
     def _note_refusal(self) -> None:
         self._refused += 1
+        self.admissions.full += 1
         now = time.monotonic()
         if now - self._noted >= REFUSALS_NOTED_EVERY:
             _log.warning(
@@ -148,14 +181,20 @@ class Server:
 
     def opened(self, connection: Connection) -> None:
         """Its association is open."""
-        self._half_open.pop(connection, None)
+        if self._half_open.pop(connection, None) is not None:
+            self.admissions.opened += 1
 
     def closed(self, connection: Connection) -> None:
         """Its connection is gone."""
         self._connections.discard(connection)
-        self._half_open.pop(connection, None)
+        if self._half_open.pop(connection, None) is not None:
+            self.admissions.unopened += 1
         if not self._connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
+
+    def late(self, connection: Connection) -> None:
+        """It did not ask for an association in time and is being closed."""
+        self.admissions.late += 1
 
     def stop_listening(self) -> None:
         """Accept nothing more; connections stay."""

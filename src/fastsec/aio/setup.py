@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastsec.aio.runtime import Runtime
     from fastsec.aio.wiring import Keeper
     from fastsec.config import Config
-    from fastsec.peers import Endpoint
+    from fastsec.peers import Endpoint, Refusals
     from fastsec.pki.identity import OsiName
 
 Role = Literal["client", "server"]
@@ -102,6 +102,11 @@ class SecuredMaker:
             keep=self._keep,
             keeper=keeper,
         )
+
+    @property
+    def refusals(self) -> Refusals:
+        """What the flood rules of this identity have refused so far."""
+        return self._endpoint.refusals
 
     def take_over(self, older: SecuredMaker) -> None:
         """Let associations that ``older`` made be re-checked against the anchors and CRLs of this one (62351-4 §7)."""

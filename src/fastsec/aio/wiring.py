@@ -50,6 +50,9 @@ class Keeper(Protocol):
     def closed(self, connection: Connection) -> None:
         """Its connection is gone."""
 
+    def late(self, connection: Connection) -> None:
+        """It did not ask for an association in time and is being closed."""
+
 
 class Wiring(asyncio.Protocol):
     """The base of ``Connection``. ``Receiving`` and ``Connection`` fill in what raises NotImplementedError."""
@@ -157,6 +160,8 @@ class Wiring(asyncio.Protocol):
                 if self._transport is not None:
                     self._transport.abort()
                 return
+            if self._keeper is not None:
+                self._keeper.late(cast("Connection", self))
             waited = "the transport connection" if self.client else "the association request"
             self.abort(reason=f"{waited} did not come in time")
         elif self._phase < LINGER:
