@@ -108,14 +108,14 @@ def files(folder: str, *suffixes: str) -> set[str]:
 
 
 def test_the_sdist_is_whole(built: Built) -> None:
-    wanted = files("src", ".py", ".pyi", ".pyx", ".pxd", ".csv", ".service", "py.typed")
+    wanted = files("src", ".py", ".pyi", ".pyx", ".pxd", ".csv", ".service", ".lua", "py.typed")
     wanted |= files("tests", ".py", ".json", ".bin", ".pcap", ".pcapng") | files("docs", ".md") | files("scripts", "")
     wanted |= files("benchmarks", ".py")
     wanted = {name for name in wanted if (ROOT / name).is_file()}
     wanted |= {"pyproject.toml", "setup.py", "Makefile", "MANIFEST.in"}
     wanted |= {"README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"}
     assert wanted <= built.source, sorted(wanted - built.source)
-    for suffix in (".pyx", ".pxd", ".pyi", "py.typed", ".csv", ".service"):
+    for suffix in (".pyx", ".pxd", ".pyi", "py.typed", ".csv", ".service", ".lua"):
         assert any(name.startswith("src/") and name.endswith(suffix) for name in built.source), suffix
 
 
@@ -126,7 +126,7 @@ def test_the_sdist_holds_nothing_that_was_built(built: Built) -> None:
 
 
 def test_the_wheel_holds_the_package(built: Built) -> None:
-    wanted = {name.removeprefix("src/") for name in files("src", ".py", ".pyi", ".csv", ".service", "py.typed")}
+    wanted = {name.removeprefix("src/") for name in files("src", ".py", ".pyi", ".csv", ".service", ".lua", "py.typed")}
     assert wanted <= built.wheel, sorted(wanted - built.wheel)
     assert [name for name in built.wheel if name.startswith(f"fastsec/_core/{ONE}.") and name.endswith(".so")]
 

@@ -18,6 +18,7 @@ commands:
   pki init DIR                  make a trial authority
   pki issue DIR NAME --osi AP-TITLE:AE-QUALIFIER [--tls HOST]
                                 issue certificates under it
+  inspect FILE|- [--json]       show the SecPDUs of a capture, a hex dump or a DER file
   demo [--json]                 show it all between real MMS peers, with an attacker in the middle
   bench CASE [--json] [--full]  measure (from a checkout)
 
@@ -27,6 +28,7 @@ fastsec COMMAND --help tells more.
 COMMANDS: Final = {
     "gateway": "fastsec.cli.gateway",
     "pki": "fastsec.cli.pki",
+    "inspect": "fastsec.cli.inspect",
     "demo": "fastsec.cli.demo",
     "bench": "fastsec.cli.bench",
 }
