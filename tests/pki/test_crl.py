@@ -193,6 +193,7 @@ def test_scopes(content: bytes, users: bool, authorities: bool) -> None:
 
 def test_lists_that_are_not_used() -> None:
     malformed(ROOT.crl(extra=[scope(b"\x84\x01\xff")]))  # indirect
+    malformed(ROOT.crl(extra=[scope(b"\x86\x01\xff")]))  # not known; this once never came to an end
     malformed(ROOT.crl(extra=[Extension(oids.DELTA_CRL_INDICATOR, b"\x02\x01\x01", critical=True)]))
     malformed(ROOT.crl(extra=[Extension("1.2.3", b"\x05\x00", critical=True)]))
     assert RevocationList(ROOT.crl(extra=[Extension("1.2.3", b"\x05\x00")])).serials == frozenset()

@@ -148,6 +148,8 @@ class RevocationList:
             elif tag in (0xA0, 0x83, 0x85):  # a part of the certificates, or of the reasons; attribute certificates
                 self.for_users = self.for_authorities = False
                 fields.next()
+            elif tag not in (0x81, 0x82):
+                raise DecodeError(f"unknown component {tag:02X}", step="issuingDistributionPoint")
         value.finish()
 
     def verify(self, issuer: Certificate) -> None:
