@@ -14,7 +14,7 @@ define copy
 	find $(1) -name '*.so' -delete
 endef
 
-.PHONY: help demo test bench debug sanitize types lint wheel vectors clean
+.PHONY: help demo test bench icount debug sanitize types lint wheel vectors clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -27,6 +27,9 @@ test: .venv/.test   ## the whole test suite
 
 bench: .venv/.bench  ## every benchmark, ratios measured in one run
 	for case in record handshake echo memory gateway; do $(V)/fastsec bench $$case || exit $$?; done
+
+icount: .venv/.bench  ## instructions per operation under callgrind, a base commit against HEAD; fails above + 3 %
+	$(V)/python benchmarks/icount.py
 
 debug: .venv/.test  ## build _core with bounds checks, line tracing and assertions, and test it
 	$(call copy,build/debug-tree)
