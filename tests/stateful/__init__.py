@@ -1,0 +1,1 @@
+"""Model-based tests: Hypothesis drives engines against each other and against the reference."""
