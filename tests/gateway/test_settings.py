@@ -324,9 +324,16 @@ def test_broken_toml_names_the_line() -> None:
     assert complaint(CC.replace("[trust]", "[trust")).startswith("line 4: is not TOML")
     assert "is not TOML" in complaint(CC + 'x = "')
     assert "nested" in complaint("a = " + "[" * 100_000)
+    assert "thousands of digits" in complaint("a = " + "1" * 5000)
     for depth in range(100, 1000, 10):
         complaints("a = " + "[" * depth + "]" * depth)
         complaints("a = " + "{a = " * depth + "1" + "}" * depth)
+
+
+def test_many_mistakes_take_no_more_than_their_number() -> None:
+    # Comparing each with all before it once made minutes of this.
+    text = CC + "[log]\n" + "".join(f"x{number} = 1\n" for number in range(50_000))
+    assert len(complaints(text)) == 50_000
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

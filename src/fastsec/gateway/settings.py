@@ -78,6 +78,8 @@ def parse(text: str, path: Path, *, environ: Mapping[str, str] | None = None) ->
         problems = Problems(Positions(text.replace("\r\n", "\n")))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(path, [_toml_problem(error, text)]) from None
+    except ValueError:
+        raise SettingsError(path, [Problem(None, "is not TOML: a number with thousands of digits")]) from None
     except RecursionError:
         raise SettingsError(path, [Problem(None, "is nested too deeply")]) from None
     reader = _File(path, problems)

@@ -80,20 +80,26 @@ class Problems:
 
     def __init__(self, positions: Positions) -> None:
         self.positions = positions
-        self.errors: list[Problem] = []
-        self.warnings: list[Problem] = []
+        self._errors: dict[Problem, None] = {}  # in order, each once
+        self._warnings: dict[Problem, None] = {}
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The file cannot be used because of these."""
+        return list(self._errors)
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """What may not be meant so."""
+        return list(self._warnings)
 
     def error(self, where: Where, message: str) -> None:
         """The file cannot be used as it is. An inherited value is read more than once, but complained about once."""
-        problem = Problem(self.positions.line(where), message)
-        if problem not in self.errors:
-            self.errors.append(problem)
+        self._errors[Problem(self.positions.line(where), message)] = None
 
     def warn(self, where: Where, message: str) -> None:
         """The file can be used, but it may not be what was meant."""
-        problem = Problem(self.positions.line(where), message)
-        if problem not in self.warnings:
-            self.warnings.append(problem)
+        self._warnings[Problem(self.positions.line(where), message)] = None
 
 
 class Table:
