@@ -92,6 +92,7 @@ class _Direction:
         self.keys: Epochs | None = None
         self.trials = 0
         self.outstanding = False  # client: sent rekey, changedKey not seen
+        self.early = False  # the capture held the server's changedKey before the client's rekey
 
 
 class Association:
@@ -104,6 +105,7 @@ class Association:
 
     def __init__(self, keys: KeyLog, replays: Replays) -> None:
         self._log = keys
+        self._gap = False
         self._replays = replays
         self._forget()
 
@@ -116,6 +118,10 @@ class Association:
         self._sides: dict[str | None, _Direction] = {}
         self._times: dict[str, list[str]] = {}
         self._rekeys: set[bytes] = set()
+
+    def lost(self) -> None:
+        """SecPDUs may be missing from here on, among them a rekey or a changedKey."""
+        self._gap = True
 
     def take(self, data: bytes, seen: Seen) -> dict[str, Any]:
         """One SecPDU: what it is, and under ``anomalies`` what our checks would say."""
@@ -339,20 +345,28 @@ class Association:
         if not self._log:
             return None, None, None
         fault: PeerError | None = None
+        lacking = ""
         for keys, who, epoch in self._keys_for(pdu, side):
             key = keys.get((who, epoch))
             if key is None:
-                return None, {"icv": None, "problem": f"the key log lacks the key of the {who}'s epoch {epoch}"}, None
+                lacking = lacking or f"the key log lacks the key of the {who}'s epoch {epoch}"
+                continue
             try:
                 plain = transfer.open_with(pdu, key)
             except PeerError as error:
                 fault = error
                 continue
-            self._hold(who, keys, epoch)
+            moved = self._hold(who, keys, epoch)
+            client = self._sides.setdefault("client", _Direction())
+            if moved and who == "client":
+                client.outstanding = True  # its rekey was lost
+            elif moved and not self._expects_change():
+                client.early = not self._gap
             opened = {"icv": "verified", "from": who, "epoch": epoch, "mode": key.mode, "octets": len(plain)}
             return plain, opened, None
-        if fault is None:
-            return None, {"icv": None, "problem": "the key log has no key for this association"}, None
+        if fault is None or lacking:
+            problem = lacking or "the key log has no key for this association"
+            return None, {"icv": None, "problem": problem}, None
         if self._keys is None:
             return None, {"icv": None, "problem": "no key of the key log fits"}, None
         return None, {"icv": "wrong" if fault.check == "icv" else None, "problem": str(fault)}, fault
@@ -364,8 +378,13 @@ class Association:
         for who in sides:
             direction = self._sides.setdefault(who, _Direction())
             if direction.keys is not None and direction.epoch is not None:
-                epoch = direction.epoch + (1 if who == "server" and pdu.changed_key and self._expects_change() else 0)
-                found.append((direction.keys, who, epoch))
+                found.append((direction.keys, who, direction.epoch))
+                following = (direction.keys, who, direction.epoch + 1)
+                if who == "server" and pdu.changed_key:
+                    # Usually the first under the next key; without an update outstanding it is not.
+                    found.insert(len(found) - self._expects_change(), following)
+                elif self._gap and following[1:] in direction.keys:
+                    found.append(following)
                 continue
             if self._acceptance is not None and self._request is not None:
                 continue  # the handshake was seen, its keys are not in the log
@@ -382,9 +401,12 @@ class Association:
         client = self._sides.get("client")
         return client is None or client.outstanding or client.last is None
 
-    def _hold(self, who: str, keys: Epochs, epoch: int) -> None:
+    def _hold(self, who: str, keys: Epochs, epoch: int) -> bool:
+        """This key is the right one; whether it is the next after a known one."""
         direction = self._sides.setdefault(who, _Direction())
+        moved = direction.epoch is not None and epoch > direction.epoch
         direction.keys, direction.epoch, direction.trials = keys, epoch, 0
+        return moved
 
     @staticmethod
     def _check_order(pdu: Transfer, direction: _Direction, say: Any) -> None:
@@ -419,14 +441,14 @@ class Association:
                 say("protocol-error", "public value used before")
             if len(self._rekeys) < limits.OUR_REKEYS_MAX:
                 self._rekeys.add(digest)
-            client.outstanding = True
+            client.outstanding, client.early = not client.early, False
             if client.epoch is not None:
                 client.epoch += 1
             return
         if pdu.rekey is not None:
             say("protocol-error", "rekey sent to a client")
         if pdu.changed_key:
-            if self._acceptance is not None and not client.outstanding:
+            if self._acceptance is not None and not (client.outstanding or client.early or self._gap):
                 say("unexpected-changed-key", "changedKey without an update outstanding")
             client.outstanding = False
 

@@ -37,6 +37,10 @@ class Conversation:
         self._client: str | None = None  # who sent AARQ
         self._called: OsiName | None = None
 
+    def lost(self) -> None:
+        """PDUs of this connection are missing from here on."""
+        self.association.lost()
+
     def records(self, tpdu: Tpdu, origin: str | None, at_ns: int | None) -> Iterator[dict[str, Any]]:
         """The records of one TPDU or TSDU, without who and when.
 

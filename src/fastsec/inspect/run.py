@@ -244,6 +244,7 @@ class Inspector:
                 splitter = connection.splitters[source] = Splitter(begun)
             if piece.missing:
                 splitter.lose()
+                connection.conversation.lost()
                 if splitter.kind in ("", "tpkt"):
                     where = f"frame {piece.frame.number}, from {endpoint_text(source)}"
                     yield self._damage(where, f"the capture lacks {piece.missing} octets before this frame")

@@ -10,6 +10,8 @@ from fastsec.inspect.packets import ACK, SYN, Segment
 
 PENDING_OCTETS_MAX: Final = 256 * 1024
 PENDING_SEGMENTS_MAX: Final = 1024
+# A capture may hold an acknowledgement before what it acknowledges: so many segments are waited for.
+PATIENCE: Final = 32
 _HALF: Final = 1 << 31
 _WHOLE: Final = 1 << 32
 
@@ -38,7 +40,7 @@ class Stream:
         pending: octets that wait for others before them.
     """
 
-    __slots__ = ("_acked", "_base", "_count", "_heap", "_next", "begun", "pending")
+    __slots__ = ("_acked", "_base", "_count", "_heap", "_next", "_waited", "begun", "pending")
 
     def __init__(self) -> None:
         self.begun = False
@@ -46,6 +48,7 @@ class Stream:
         self._base: int | None = None  # sequence number of place 0
         self._next = 0
         self._acked = 0
+        self._waited = 0
         self._heap: list[tuple[int, int, bytes, Frame]] = []
         self._count = 0
 
@@ -77,7 +80,7 @@ class Stream:
         return self._ready()
 
     def acknowledged(self, segment: Segment) -> list[Piece]:
-        """A segment of the other direction: what it acknowledges and is not here will not come."""
+        """A segment of the other direction: what it acknowledges and is not here will hardly come any more."""
         if not segment.flags & ACK or self._base is None:
             return []
         self._acked = max(self._acked, self._place(segment.ack))
@@ -92,9 +95,12 @@ class Stream:
         heap = self._heap
         while heap:
             place, _, data, frame = heap[0]
-            full = self.pending > PENDING_OCTETS_MAX or len(heap) > PENDING_SEGMENTS_MAX
-            if place > self._next and not (always or full or place <= self._acked):
-                break
+            if place > self._next and not always:
+                full = self.pending > PENDING_OCTETS_MAX or len(heap) > PENDING_SEGMENTS_MAX
+                self._waited += place <= self._acked
+                if not full and self._waited <= PATIENCE:
+                    break
+            self._waited = 0
             heappop(heap)
             self.pending -= len(data)
             if place + len(data) <= self._next:
