@@ -8,14 +8,14 @@ from engine_pair import CLIENT, INITIATE, READ, SERVER, UTC, ConnectionPair, Sid
 from fastsec import limits
 from fastsec.association import Association, Ended, Environment, Established, Role, Send
 from fastsec.config import Policy
-from fastsec.errors import Aborted, ConfigError, LimitReached, Rejected
+from fastsec.errors import Aborted, LimitReached, Rejected
 from fastsec.instant import Instant
 from fastsec.peers import Endpoint, Refusals, ReplayMemory
 from fastsec.pki.identity import OsiName
 from fastsec.profile import HandshakeDiag
 from fastsec.secpdu.der import decode
 from fastsec.secpdu.fields import Carrier, SecPduKind
-from fastsec.secpdu.timestamp import time_text
+from fastsec.secpdu.timestamp import time_key, time_text
 from fastsec.state import State
 from forge import forge, on_request, on_response, replies
 
@@ -33,6 +33,25 @@ def request_of(pair: ConnectionPair) -> bytes:
     pdu = pair.wire[0][1].pdu
     assert pdu is not None
     return pdu
+
+
+class Kept:
+    """A store in memory."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def look(self) -> None:
+        pass
+
+    def begin(self) -> None:
+        pass
+
+    def end(self, lines: list[str]) -> None:
+        self.lines += lines
+
+    def is_alive(self, worker: int) -> bool:
+        return True
 
 
 # --- replay -----------------------------------------------------------------------------------------------------------
@@ -114,14 +133,16 @@ def test_a_client_whose_memory_is_full_takes_no_acceptance(monkeypatch: pytest.M
 
 def test_the_memory_survives_a_restart() -> None:
     pair = ConnectionPair()
-    pair.endpoints[1].load([], pair.now)
+    store = Kept()
+    pair.endpoints[1].replay.attach(store)
     pair.open()
-    journal = pair.endpoints[1].replay.journal()
-    assert journal.count("\n") == 1
-    assert not pair.endpoints[1].replay.journal()
-    assert pair.endpoints[1].dump(pair.now) == journal
-    restarted = Endpoint(config(SERVER), now=pair.now)
-    restarted.load(journal.splitlines(keepends=True), pair.now)
+    assert len(store.lines) == 2  # the request, and the pair of numbers in use
+    assert sorted(pair.endpoints[1].replay.lines(pair.now.utc_ms)) == sorted(store.lines)
+    memory = ReplayMemory()
+    for line in store.lines:
+        memory.take(line)
+    memory.rest_live(pair.now.mono_ms)
+    restarted = Endpoint(config(SERVER), now=pair.now, replay=memory)
     assert restarted.refuse_before is None
     pair.endpoints = (pair.endpoints[0], restarted)
     fresh = again(pair, request_of(pair))
@@ -140,29 +161,69 @@ def test_without_memory_times_before_the_start_are_refused() -> None:
     assert replies(fresh, "server")[0].diag == HandshakeDiag.INVALID_TIME_VALUE
 
 
-def test_a_first_run_keeps_a_journal_and_refuses_times_before_its_start() -> None:
-    endpoint = Endpoint(config(SERVER), now=Instant(UTC, 0))
-    endpoint.load(None, Instant(UTC, 0))
-    assert endpoint.refuse_before is not None
-    endpoint.replay.remember("1.2.3", "Q", time_text(UTC), "17", bytes(32), UTC)
-    assert endpoint.replay.journal()
-
-
 @pytest.mark.parametrize("line", ["", "x", "a b", "1.2.3 Q2026/17 00", "1.2.3 Qxx/17 zz", "1 2 3 4"])
-def test_a_damaged_replay_file_is_named(line: str) -> None:
-    with pytest.raises(ConfigError, match="line 1"):
-        ReplayMemory().load([line], UTC)
+def test_a_line_that_is_not_ours_is_refused(line: str) -> None:
+    with pytest.raises(ValueError):
+        ReplayMemory().take(line)
 
 
-def test_expired_lines_of_a_replay_file_are_skipped() -> None:
+def test_expired_lines_of_a_replay_memory_are_skipped() -> None:
     memory = ReplayMemory()
     memory.remember("1.2.3", "Q", time_text(UTC), "17", bytes(32), UTC)
-    assert not memory.journal()  # nobody keeps a file
-    lines = memory.dump(UTC).splitlines()
-    assert len(lines) == 1
+    assert not memory.drain()  # nobody keeps it
+    (line,) = memory.lines(UTC)
     later = ReplayMemory()
-    later.load(lines, UTC + 10**9)
-    assert not later.dump(UTC + 10**9)
+    later.tidy(UTC + 10**9)
+    later.take(line)
+    assert not later.lines(UTC + 10**9)
+
+
+class Busy(Kept):
+    """Another process does not let go."""
+
+    def begin(self) -> None:
+        raise LimitReached("OUR_REPLAY_LOCK")
+
+
+class Unwritten(Kept):
+    """The disk is full."""
+
+    def end(self, lines: list[str]) -> None:
+        raise LimitReached("OUR_REPLAY_LOCK")
+
+
+@pytest.mark.parametrize("store", [Busy, Unwritten])
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_what_cannot_be_checked_is_not_accepted(store: type[Kept], side: str) -> None:
+    """The memory that several processes share cannot be asked: nothing opens, and all that was taken is given back."""
+    pair = ConnectionPair()
+    pair.endpoints[("client", "server").index(side)].replay.attach(store())
+    pair.client.start(INITIATE)
+    pair.move()
+    own, other = (pair.client, pair.server) if side == "client" else (pair.server, pair.client)
+    assert isinstance(own.error, LimitReached)
+    assert not own.seen(Established)
+    assert isinstance(other.error, Rejected if side == "server" else Aborted)
+    if side == "server":
+        assert other.error.transient
+        assert pair.endpoints[1].refusals.sharing == 1
+        assert pair.endpoints[1].half_open == 0
+    for endpoint, name in zip(pair.endpoints, (SERVER, CLIENT), strict=True):
+        numbers = endpoint.numbers(name.oid)
+        assert not numbers.live_as_client
+        assert not numbers.live_as_server
+        assert not endpoint.replay.pairs(name.oid).live
+
+
+def test_a_request_that_turns_out_to_be_older_than_the_memory_is_refused() -> None:
+    """While it was examined the memory was found damaged."""
+    pair = ConnectionPair()
+    pair.server.hold_jobs = True
+    pair.client.start(INITIATE)
+    pair.move()
+    pair.endpoints[1].replay.refuse_before = time_key(time_text(UTC + 1))
+    pair.server.run_jobs()
+    assert pair.server.events == ["INV_TIME_ASS_REQ"]
 
 
 # --- rate limit of signed rejects -------------------------------------------------------------------------------------

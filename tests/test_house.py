@@ -25,6 +25,7 @@ FLOORS: dict[str, list[str]] = {
         "negotiation",
         "keys",
         "key_update",
+        "replay",
         "peers",
         "control",
         "handshake",

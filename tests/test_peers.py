@@ -11,12 +11,13 @@ from fastsec import limits
 from fastsec.errors import ConfigError, LimitReached
 from fastsec.instant import Instant
 from fastsec.peers import Endpoint, PeerNumbers
+from fastsec.replay import ReplayMemory
 
 NOW = Instant(UTC, 1_000_000)
 
 
-def numbers(worker: tuple[int, int] = (0, 1), first: int = 0) -> PeerNumbers:
-    return PeerNumbers(worker, lambda count: first % count)
+def numbers(worker: tuple[int, int] = (0, 1), first: int = 0, memory: ReplayMemory | None = None) -> PeerNumbers:
+    return PeerNumbers(worker, lambda count: first % count, memory or ReplayMemory(worker=worker[0]))
 
 
 def at(seconds: float) -> Instant:
@@ -85,7 +86,7 @@ def test_a_client_that_never_chooses_m_forgets_pairs_too() -> None:
         pair = (i % 1000, i % 7)
         own.hold(pair)
         own.free(pair, at(i))
-    assert len(own._quarantine) <= limits.OUR_ASSO_PAIR_QUARANTINE + 1
+    assert len(own._pairs._queue) <= limits.OUR_ASSO_PAIR_QUARANTINE + 1
     assert len(own._pairs) <= limits.OUR_ASSO_PAIR_QUARANTINE + 1
 
 

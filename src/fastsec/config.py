@@ -116,8 +116,10 @@ class Config:
         policies: deviating policies per peer.
         pp: the protected protocol, exactly as both sides name it.
         sink: receives each security event; None drops them (the adapter's default sink logs them).
-        replay_file: path where the replay memory is kept over a restart, or None: then requests with a time before
-            the start are refused (62351-4, flood rules).
+        replay_file: name of the files that keep the replay memory over a restart (``.0``, ``.1`` and ``.lock`` are
+            added), or None: then requests with a time before the start are refused (62351-4, flood rules).
+        worker: (i, N): this is process i of N that run under one identity on one machine, i from 0 to N - 1; they
+            split the association numbers and share ``replay_file``. See docs/workers.md.
         tls_protected, vpn: what this side says of its own link in confParams; logged by the peer only.
         key_log: gets one line per association, direction and key, with the KEY IN CLEAR, for ``fastsec inspect
             --keys``: whoever has these lines reads and forges everything. For development only; nothing else turns
@@ -132,9 +134,20 @@ class Config:
     pp: str = profile.PP_MMS_OSI
     sink: Callable[[SecurityEvent], None] | None = None
     replay_file: str | None = None
+    worker: tuple[int, int] = (0, 1)
     tls_protected: bool = False
     vpn: bool = False
     key_log: Callable[[str], None] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        index, count = self.worker
+        if not 0 <= index < count <= limits.OUR_ASSO_NUMBERS:
+            raise ConfigError(
+                f"worker = ({index}, {count}): process i of N is worker = (i, N) with i from 0 to N - 1, "
+                f"N at most {limits.OUR_ASSO_NUMBERS}"
+            )
+        if count > 1 and self.replay_file is None:
+            raise ConfigError("worker: processes under one identity need a replay_file, the same for all of them")
 
     def policy_for(self, peer: OsiName | None) -> Policy:
         """The policy towards ``peer``; the general one where there is no own one."""

@@ -21,7 +21,7 @@ from fastsec.control import (
     make_control,
     take_control,
 )
-from fastsec.errors import Aborted, DecodeError, FastsecError, HandshakeError, PeerError, StateError
+from fastsec.errors import Aborted, DecodeError, FastsecError, HandshakeError, LimitReached, PeerError, StateError
 from fastsec.events import DOMAIN_E2E, event
 from fastsec.faults import UNVERIFIED, Group, Verdict, verdict
 from fastsec.instant import Instant
@@ -472,9 +472,12 @@ class Engine:
         if control.kind not in (SecPduKind.APPLICATION_REJECT, SecPduKind.HANDSHAKE_SEC_REJECT) or self._called is None:
             return False
         token = control.token3
-        verdict_ = self._endpoint.replay.remember(
-            self._called.oid, "R", token.time, token.asso_id or "", control.signature[-32:].rjust(32), now.utc_ms
-        )
+        try:
+            verdict_ = self._endpoint.replay.remember(
+                self._called.oid, "R", token.time, token.asso_id or "", control.signature[-32:].rjust(32), now.utc_ms
+            )
+        except LimitReached:  # it cannot be told; a reject opens nothing
+            return False
         return verdict_ == "replay"
 
     def _note_signed(self, time: str) -> None:

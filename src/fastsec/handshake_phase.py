@@ -31,6 +31,7 @@ from fastsec.profile import HandshakeDiag, wire_name
 from fastsec.secpdu.der import decode_client_number
 from fastsec.secpdu.fields import Carrier, SecPduKind
 from fastsec.secpdu.model import Handshake
+from fastsec.secpdu.timestamp import time_key
 from fastsec.state import Input, State
 
 
@@ -93,7 +94,8 @@ class HandshakePhase(DataPhase):
             self._fail(Group.HANDSHAKE_ACC, internal_fault(SecPduKind.HANDSHAKE_ACC, job), now)
         else:
             try:
-                self._check_acceptance(job.result, now)
+                with self._endpoint.replay:
+                    self._check_acceptance(job.result, now)
             except PeerError as fault:
                 job.result.wipe()
                 self._fail(Group.HANDSHAKE_ACC, fault, now)
@@ -117,12 +119,12 @@ class HandshakePhase(DataPhase):
             raise HandshakeError("not our number", step="HandshakeAcc.tbs.token1.assoID")
         if taken.later is not None:
             raise taken.later
+        self._pair = (int(n), int(m))
+        numbers.hold(self._pair)
 
     def _open_client(self, taken: TakenAcceptance, now: Instant) -> None:
         made, value, okm = present(self._made), present(taken.value), present(taken.okm)
         self.asso_id = taken.asso_id
-        self._pair = (int(present(self._n)), int(taken.asso_id.partition(":")[2]))
-        present(self._numbers).hold(self._pair)
         self._params = present(taken.suite).guard_params(taken.asso_id)
         self._note_signed(taken.time)
         self._log_keys(self._params, okm, taken.h2, 0)
@@ -225,9 +227,14 @@ class HandshakePhase(DataPhase):
             self._fail(Group.HANDSHAKE_REQ, internal_fault(SecPduKind.HANDSHAKE_REQ, job), now)
             return
         try:
-            admitted = self._check_request(job.result, now)
+            with self._endpoint.replay:  # of several processes only one decides at a time
+                admitted = self._check_request(job.result, now)
         except PeerError as fault:
             self._fail(Group.HANDSHAKE_REQ, fault, now)
+            return
+        except LimitReached as limit:
+            self._endpoint.refusals.sharing += 1
+            self._reject(SecPduKind.APPLICATION_REJECT, None, None, limit, now, transient=True)
             return
         if admitted is None:
             self._dispatch(Input.REQUEST_TAKEN, job.result, now)
@@ -237,6 +244,9 @@ class HandshakePhase(DataPhase):
     def _check_request(self, taken: TakenRequest, now: Instant) -> str | None:
         """Step 4: replay, numbers, then what the job found later in the order; the limit that refuses, or None."""
         name = taken.name.oid
+        refuse_before = self._endpoint.refuse_before
+        if refuse_before is not None and time_key(taken.time) < refuse_before:  # found out since the job began
+            raise HandshakeError("time before our start", check="time", step="HandshakeReq.tbs.token1.time")
         seen = self._endpoint.replay.remember(name, "Q", taken.time, taken.number, self._said[0], now.utc_ms)
         if seen == "replay":
             raise HandshakeError("seen before", check="replay", step="HandshakeReq.tbs.token1.time")
@@ -246,7 +256,7 @@ class HandshakePhase(DataPhase):
         if taken.later is not None and taken.later.step.endswith(".assoID"):
             raise taken.later
         numbers, n = self._endpoint.numbers(name), int(taken.number)
-        if n in numbers.live_as_server:
+        if numbers.is_served(n, now):
             raise HandshakeError("client number is live", step="HandshakeReq.tbs.token1.assoID")
         if taken.later is not None:
             raise taken.later
@@ -257,7 +267,7 @@ class HandshakePhase(DataPhase):
         if not self._endpoint.admit_unconfirmed(self, name, now):
             return "OUR_UNCONFIRMED_PER_PEER"
         numbers.live_as_server.add(n)
-        numbers.hold((n, m))
+        numbers.hold((n, m), served=True)
         self._numbers, self._n, self._pair = numbers, taken.number, (n, m)
         return None
 

@@ -3,23 +3,24 @@
 One ``Endpoint`` belongs to one identity (one certificate) in one process. Its rules are those of 62351-4 about AssoID
 and of the flood rules of our specification: numbers n and m are handed out cyclically from a random start, a pair n:m
 returns after 20 minutes at the earliest, replay memory is bounded per peer, signed rejects are rate-limited per source,
-half-open and unconfirmed associations are limited. Only verified peers make entries here, except in the rate limiter,
-which is bounded by itself.
+half-open and unconfirmed associations are limited. Of these, processes under one identity share the replay memory and
+the pairs (``fastsec.replay``); the limits count in each of them. Only verified peers make entries here, except in the
+rate limiter, which is bounded by itself.
 """
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
 from fastsec import limits
 from fastsec._core.crypto import random_bytes
 from fastsec.config import Config
 from fastsec.errors import ConfigError, LimitReached
 from fastsec.instant import Instant
+from fastsec.replay import ReplayMemory
 from fastsec.secpdu.timestamp import time_key, time_text
 
 if TYPE_CHECKING:
@@ -35,143 +36,23 @@ if TYPE_CHECKING:
             """End with ApplAbort: a newer association needs the place."""
 
 
-_SINCE: Final = re.compile(r"since (\d{23})\n")  # first line of a memory that begins in the middle of the window
-_LIVE: Final = 1 << 62  # later than any monotonic clock
-_LINE: Final = re.compile(r"(\S+) ([A-Z][0-9]{23}/[0-9:]{0,7}) ([0-9a-f]{32})\n?").fullmatch
-_DIGEST: Final = 16  # octets of a SHA-256 kept per handshake: nobody finds a second request with the same 128 bits
+class PeerNumbers:
+    """The association numbers between the own identity and one peer, in both roles.
 
-Remembered = Literal["new", "replay", "full"]
-
-
-class ReplayMemory:
-    """The (time, assoID) pairs and fingerprints of accepted handshake PDUs, per peer, until time + 10 min.
-
-    A full peer is refused, no other peer suffers. Subclass it to share one memory among worker processes: override
-    ``exact`` and ``remember``.
+    Arguments:
+        worker: (i, N): this process uses the numbers i, i + N, i + 2N, …
+        random: a number below its argument.
+        memory: where the pairs n:m stand, also those of the other processes.
+        peer: who it is.
     """
 
-    # An entry is  letter of the PDU, 23 digits of time, "/", number  ->  digest. Times of one peer grow, but for the
-    # steps of its clock, so what is expired stands in front and each call removes only that.
-    __slots__ = ("_cutoff", "_exact", "_journal", "_peers", "_second", "_turn")
-
-    def __init__(self) -> None:
-        self._peers: dict[str, dict[str, bytes]] = {}
-        self._turn: deque[str] = deque()
-        self._exact: set[bytes] = set()
-        self._journal: list[str] | None = None
-        self._second = -1
-        self._cutoff = ""
-
-    def exact(self, digest: bytes) -> bool:
-        """Whether a handshake PDU with this SHA-256 was remembered: costs no public-key work."""
-        return digest[:_DIGEST] in self._exact
-
-    def remember(self, peer: str, pdu: str, time: str, asso_id: str, digest: bytes, utc_ms: int) -> Remembered:
-        """Remember one handshake PDU whose signature, path and time are good.
-
-        Arguments:
-            peer: identity of the peer.
-            pdu: one letter per kind of PDU, so that one kind never hides another.
-            time: TimeStamp of its token.
-            asso_id: association number(s) of its token, empty if absent.
-            digest: SHA-256 of the PDU.
-            utc_ms: now.
-        Returns:
-            "replay" if the same kind, time and number were seen, "full" if the peer has too many entries.
-        """
-        self._tidy(utc_ms)
-        entries = self._peers.get(peer)
-        if entries is None:
-            entries = self._open(peer)
-        else:
-            self._forget(entries)
-        key = f"{pdu}{time_key(time)}/{asso_id}"
-        if key in entries:
-            return "replay"
-        if len(entries) >= limits.OUR_REPLAY_PER_PEER:
-            return "full"
-        kept = digest[:_DIGEST]
-        entries[key] = kept
-        self._exact.add(kept)
-        if self._journal is not None:
-            self._journal.append(f"{peer} {key} {kept.hex()}\n")
-        return "new"
-
-    def _open(self, peer: str) -> dict[str, bytes]:
-        self._turn.append(peer)
-        self._peers[peer] = {}
-        return self._peers[peer]
-
-    def _tidy(self, utc_ms: int) -> None:
-        """Forget what is expired of one more peer; each gets its turn."""
-        second = utc_ms // 1000
-        if second != self._second:
-            self._second = second
-            self._cutoff = time_key(time_text(utc_ms - limits.OUR_REPLAY_WINDOW * 1000))
-        if self._turn:
-            name = self._turn.popleft()
-            entries = self._peers[name]
-            self._forget(entries)
-            if entries:
-                self._turn.append(name)
-            else:
-                del self._peers[name]
-
-    def _forget(self, entries: dict[str, bytes]) -> None:
-        expired = []
-        for key in entries:
-            if key[1:24] >= self._cutoff:
-                break
-            expired.append(key)
-        for key in expired:
-            self._exact.discard(entries.pop(key))
-
-    def journal(self) -> str:
-        """What was remembered since the last call, as lines to append to the replay file; empty before ``load``."""
-        if not self._journal:
-            return ""
-        lines, self._journal = self._journal, []
-        return "".join(lines)
-
-    def dump(self, utc_ms: int) -> str:
-        """All that still counts, as lines for a new replay file."""
-        for _ in range(len(self._turn)):
-            self._tidy(utc_ms)
-        return "".join(
-            f"{peer} {key} {digest.hex()}\n" for peer, entries in self._peers.items() for key, digest in entries.items()
-        )
-
-    def load(self, lines: Iterable[str], utc_ms: int) -> None:
-        """Take over lines of a replay file; expired ones are skipped. From now on there is a journal.
-
-        Errors:
-            ConfigError: a line is not one of ours; nothing that came after it was taken.
-        """
-        cutoff = time_key(time_text(utc_ms - limits.OUR_REPLAY_WINDOW * 1000))
-        for number, line in enumerate(lines, 1):
-            match = _LINE(line)
-            if match is None:
-                raise ConfigError("replay file damaged; without it, times before the start are refused", number)
-            peer, key, digest = match.groups()
-            if key[1:24] >= cutoff:
-                entries = self._peers.get(peer)
-                if entries is None:
-                    entries = self._open(peer)
-                entries[key] = bytes.fromhex(digest)
-                self._exact.add(entries[key])
-        if self._journal is None:
-            self._journal = []
-
-
-class PeerNumbers:
-    """The association numbers between the own identity and one peer, in both roles."""
-
     __slots__ = (
+        "_memory",
         "_next_m",
         "_next_n",
         "_opened",
         "_pairs",
-        "_quarantine",
+        "_peer",
         "_random",
         "_rejected",
         "_stamps",
@@ -182,14 +63,17 @@ class PeerNumbers:
         "verified",
     )
 
-    def __init__(self, worker: tuple[int, int], random: Callable[[int], int]) -> None:
+    def __init__(
+        self, worker: tuple[int, int], random: Callable[[int], int], memory: ReplayMemory, peer: str = ""
+    ) -> None:
+        self._memory = memory
+        self._peer = peer
+        self._pairs = memory.pairs(peer)
         self._worker = worker
         self._random = random
         self._next_n = self._first()
         self._next_m: dict[int, int] = {}
         self._opened: deque[int] = deque()
-        self._pairs: dict[tuple[int, int], int] = {}
-        self._quarantine: deque[tuple[int, tuple[int, int]]] = deque()
         self._rejected: dict[int, int] = {}
         self._stamps: dict[int, int] = {}
         self.live_as_client: set[int] = set()
@@ -218,7 +102,9 @@ class PeerNumbers:
     def take_client_number(self, now: Instant) -> tuple[int, int]:
         """A free number n for an own HandshakeReq, and the time in UTC ms for its token.
 
-        The time is later than that of every earlier request with this n, so that no (time, n) pair ever repeats.
+        The time is later than that of every earlier request with this n, so that no (time, n) pair ever repeats: not
+        after the clock was set back, not after a restart. If the clock was so far ahead that its peers can have
+        accepted nothing of then, that is forgotten.
 
         Errors:
             LimitReached: all numbers are in use.
@@ -239,8 +125,12 @@ class PeerNumbers:
         self._rejected.pop(number, None)
         self._next_n = self._after(number)
         self.live_as_client.add(number)
-        utc_ms = max(now.utc_ms, self._stamps.get(number, 0) + 1)
+        utc_ms = now.utc_ms
+        for earliest in (self._stamps.get(number, 0) + 1, self._memory.floor_ms):
+            if utc_ms < earliest <= now.utc_ms + limits.OUR_REPLAY_WINDOW * 1000:
+                utc_ms = earliest
         self._stamps[number] = utc_ms
+        self._memory.stamped(utc_ms)
         return number, utc_ms
 
     def avoid(self, number: int, now: Instant) -> None:
@@ -249,7 +139,7 @@ class PeerNumbers:
 
     def choose_server_number(self, n: int, now: Instant) -> int | None:
         """A number m so that n:m is neither live nor in quarantine; None if there is none."""
-        self._release_quarantine(now)
+        self._pairs.release(now.mono_ms)
         m = self._next_m.get(n)
         if m is None:
             m = self._first()
@@ -260,27 +150,22 @@ class PeerNumbers:
             m = self._after(m)
         return None
 
+    def is_served(self, n: int, now: Instant) -> bool:
+        """Whether the peer's number n is live, here or in another process under the own identity."""
+        return n in self.live_as_server or self._memory.is_served(self._peer, n, now.mono_ms)
+
     def is_live(self, pair: tuple[int, int]) -> bool:
         """Whether n:m is in use between the two identities, in either role."""
-        return self._pairs.get(pair) == _LIVE
+        return pair in self._pairs.live
 
-    def hold(self, pair: tuple[int, int]) -> None:
-        """n:m is in use."""
-        self._pairs[pair] = _LIVE
+    def hold(self, pair: tuple[int, int], *, served: bool = False) -> None:
+        """n:m is in use; ``served``: as server."""
+        self._memory.hold(self._peer, pair, served=served)
 
     def free(self, pair: tuple[int, int], now: Instant) -> None:
         """n:m is not in use any more; it rests for 20 minutes."""
-        self._release_quarantine(now)  # a mere client never chooses a number m
-        until = now.mono_ms + limits.OUR_ASSO_PAIR_QUARANTINE * 1000
-        self._pairs[pair] = until
-        self._quarantine.append((until, pair))
-
-    def _release_quarantine(self, now: Instant) -> None:
-        quarantine, pairs = self._quarantine, self._pairs
-        while quarantine and quarantine[0][0] <= now.mono_ms:
-            until, pair = quarantine.popleft()
-            if pairs.get(pair) == until:
-                del pairs[pair]
+        self._pairs.release(now.mono_ms)  # a mere client never chooses a number m
+        self._memory.rest(self._peer, pair, now.mono_ms + limits.OUR_ASSO_PAIR_QUARANTINE * 1000)
 
 
 @dataclass(slots=True)
@@ -294,6 +179,7 @@ class Refusals:
         evicted: unconfirmed associations ended so that a newer one has the place.
         expired: associations ended because the peer never confirmed.
         memory: HandshakeReq refused because the peer's replay memory is full.
+        sharing: HandshakeReq refused because the replay memory shared with other processes could not be asked.
         numbers: HandshakeReq refused because no association number was free.
         unsigned: rejects that went out as a plain ABRT, because the source had had its signed ones for that second.
     """
@@ -304,6 +190,7 @@ class Refusals:
     evicted: int = 0
     expired: int = 0
     memory: int = 0
+    sharing: int = 0
     numbers: int = 0
     unsigned: int = 0
 
@@ -313,10 +200,10 @@ class Endpoint:
 
     Arguments:
         config: who we are, whom we trust, what we insist on.
-        now: the start; without a loaded replay memory, requests with an earlier time are refused (62351-4, flood
-            rules), because they could be replays from before.
+        now: the start; without a replay memory from before, requests with an earlier time are refused (62351-4, flood
+            rules), because they could be replays.
         worker: (i, N): this is process i of N under the same identity; they split the numbers.
-        replay: a replay memory to share, or None for an own one.
+        replay: a replay memory to use, or None for an own one that knows nothing from before.
         random: gives so many random octets.
     Errors:
         ConfigError: worker is out of range.
@@ -325,7 +212,6 @@ class Endpoint:
         config, replay, worker: as given.
         fresh_trust: set it when anchors or CRLs were loaded anew: open associations check their peers against it from
             then on (at key updates and every 24 h), while ``config`` stays what they were made with.
-        refuse_before: time key of the start, None once a replay memory was loaded.
         half_open: associations between HandshakeReq and HandshakeAcc.
         refusals: what was refused so far; shared by all endpoints of the identity.
     """
@@ -340,7 +226,6 @@ class Endpoint:
         "fresh_trust",
         "half_open",
         "refusals",
-        "refuse_before",
         "replay",
         "worker",
     )
@@ -358,8 +243,7 @@ class Endpoint:
             raise ConfigError("worker (i, N) needs 0 <= i < N <= 1000")
         self.config = config
         self.worker = worker
-        self.replay = ReplayMemory() if replay is None else replay
-        self.refuse_before: str | None = time_key(time_text(now.utc_ms))
+        self.replay = ReplayMemory(time_key(time_text(now.utc_ms)), worker[0]) if replay is None else replay
         self.half_open = 0
         self.refusals = Refusals()
         self.fresh_trust: TrustStore | None = None
@@ -373,30 +257,10 @@ class Endpoint:
         """Whom to believe in associations that are open."""
         return self.fresh_trust or self.config.trust
 
-    # --- persistence ---
-
-    def load(self, lines: Iterable[str] | None, now: Instant) -> None:
-        """Take over the replay memory of the last run; earlier times need not be refused any more, unless that run
-        had begun without a memory itself a short time before.
-
-        Arguments:
-            lines: None if the last run left none: earlier times stay refused; from now on there is a journal.
-        Errors:
-            ConfigError: the lines are damaged.
-        """
-        text = list(lines or ())
-        since = _SINCE.fullmatch(text[0]) if text else None
-        self.replay.load(text[1:] if since else text, now.utc_ms)
-        if lines is not None:
-            self.refuse_before = since[1] if since else None
-
-    def dump(self, now: Instant) -> str:
-        """The replay memory as text for ``load``; ``replay.journal()`` gives what was added since, for appending."""
-        since = self.refuse_before
-        # What is older than the window is refused anyway.
-        oldest = time_key(time_text(max(now.utc_ms - limits.OUR_REPLAY_WINDOW * 1000, 0)))
-        head = f"since {since}\n" if since is not None and since > oldest else ""
-        return head + self.replay.dump(now.utc_ms)
+    @property
+    def refuse_before(self) -> str | None:
+        """Time key: requests from before could be replays that nobody remembers."""
+        return self.replay.refuse_before
 
     # --- numbers ---
 
@@ -404,7 +268,7 @@ class Endpoint:
         """The association numbers shared with a verified (server role) or configured (client role) peer."""
         found = self._peers.get(peer)
         if found is None:
-            found = self._peers[peer] = PeerNumbers(self.worker, self._below)
+            found = self._peers[peer] = PeerNumbers(self.worker, self._below, self.replay, peer)
         return found
 
     def _below(self, count: int) -> int:

@@ -1,4 +1,4 @@
-"""The engine's ``Endpoint`` of each local identity of this process, and its replay memory on disk.
+"""The engine's ``Endpoint`` of each local identity of this process.
 
 All connections of one identity, dialled or accepted, whatever their policy, have to share association numbers and
 replay memory (62351-4 AssoID and flood rules); ``endpoint_for`` sees to it.
@@ -6,140 +6,46 @@ replay memory (62351-4 AssoID and flood rules); ``endpoint_for`` sees to it.
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import contextlib
 import copy
 import dataclasses
-import errno
-import fcntl
-import logging
 import os
 from collections import OrderedDict
 from typing import Final
+from weakref import ref
 
+from fastsec.aio.replay_file import ReplayFile
 from fastsec.config import Config
-from fastsec.errors import ConfigError
+from fastsec.errors import ConfigError, LimitReached
 from fastsec.instant import now
 from fastsec.peers import Endpoint
 from fastsec.pki.identity import OsiName
 
 CONFIGS_KEPT: Final = 256  # per identity; each reload of certificates makes a new one
-COMPACT_ABOVE: Final = 8 * 1024 * 1024
-
-_log = logging.getLogger("fastsec.replay")
-
-
-class ReplayFile:
-    """The replay memory of one identity on disk: loaded at the start, appended to before a request is answered.
-
-    A lock file beside it keeps a second process away. Appended lines survive the end of the process, not that of the
-    operating system. A file that could not be kept complete is removed, and made anew when that is possible again.
-
-    Arguments:
-        path: the file; if it does not exist it is made, and times before the start are refused this once.
-        endpoint: whose memory it is; takes over what the file has.
-    Errors:
-        ConfigError: unreadable, damaged, or in use by another process.
-    """
-
-    __slots__ = ("_behind", "_endpoint", "_file", "_lock", "_size", "path")
-
-    def __init__(self, path: str, endpoint: Endpoint) -> None:
-        self.path = path
-        self._endpoint = endpoint
-        self._file = self._lock = -1
-        self._size = 0
-        self._behind = False
-        try:
-            self._lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ConfigError(f"replay file {path}: in use by another process; give each its own") from None
-            self._load()
-            self._compact()
-        except OSError as error:
-            self.close()
-            raise ConfigError(f"replay file {path}: {error.strerror or error}") from None
-        except ConfigError:
-            self.close()
-            raise
-
-    def _load(self) -> None:
-        try:
-            with open(self.path, "rb") as file:
-                lines = file.read().decode("ascii", "replace").splitlines(keepends=True)
-        except FileNotFoundError:
-            lines = None  # nothing is known of the time before
-        if lines and not lines[-1].endswith("\n"):
-            lines.pop()  # the process ended while it wrote
-        try:
-            self._endpoint.load(lines, now())
-        except ConfigError as error:
-            raise ConfigError(
-                f"replay file {self.path}: line {error.line} is damaged; remove the file, then requests from before "
-                "the start are refused instead"
-            ) from None
-
-    def _compact(self) -> None:
-        """Write only what still counts, to a new file that then takes the old one's place."""
-        fresh = self.path + ".new"
-        data = self._endpoint.dump(now()).encode("ascii")
-        with open(fresh, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, self.path)
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        self._size = len(data)
-
-    def append(self, lines: str) -> None:
-        """Add lines, which are in the endpoint's memory too; a full disk is logged and does not stop operation."""
-        data = lines.encode("ascii")
-        try:
-            if self._behind:
-                self._compact()
-                self._behind = False
-                _log.warning("replay file %s can be written again", self.path)
-                return
-            if os.write(self._file, data) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._size += len(data)
-            if self._size > COMPACT_ABOVE:
-                self._compact()
-        except OSError as error:
-            if not self._behind:
-                _log.error("replay file %s cannot be written: %s; trying on", self.path, error.strerror or error)
-            self._behind = True
-            with contextlib.suppress(OSError):  # after a restart none is better than one that lacks something
-                os.unlink(self.path)
-
-    def close(self) -> None:
-        """Give the files back."""
-        for descriptor in (self._file, self._lock):
-            if descriptor >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
-        self._file = self._lock = -1
+WATCH_EVERY: Final = 1.0  # seconds
+TIDIED_AT_ONCE: Final = 64  # peers
 
 
 class Identity:
     """One local identity: its first endpoint, and those that share numbers and memory with it."""
 
-    __slots__ = ("_first", "_siblings", "file")
+    __slots__ = ("__weakref__", "_first", "_siblings", "_watched", "file")
 
     def __init__(self, config: Config) -> None:
-        self._first = Endpoint(config, now=now())
+        self._first = Endpoint(config, now=now(), worker=config.worker)
         self._siblings: OrderedDict[tuple[int, bool], tuple[Config, Endpoint]] = OrderedDict()
+        self._watched: ref[asyncio.AbstractEventLoop] | None = None
         self.file: ReplayFile | None = None
 
     def endpoint(self, config: Config, *, tls: bool = False) -> Endpoint:
         """The endpoint with ``config``; ``tls``: there is TLS below, which its handshakes then say."""
+        self._agree(config)
         if config.replay_file is not None and self.file is None:
-            self.file = ReplayFile(config.replay_file, self._first)
-            for _, endpoint in self._siblings.values():
-                endpoint.refuse_before = self._first.refuse_before
+            self.file = ReplayFile(
+                config.replay_file, self._first.replay, config.credential.name.oid, self._first.worker
+            )
         key = (id(config), tls)
         known = self._siblings.get(key)
         if known is not None and known[0] is config:
@@ -152,11 +58,43 @@ class Identity:
             self._siblings.popitem(last=False)
         return sibling
 
+    def _agree(self, config: Config) -> None:
+        """ConfigError if a configuration of this identity says otherwise about what they all share."""
+        if config.worker != self._first.worker:
+            raise ConfigError(
+                f"worker = {config.worker}, but {self._first.worker} in another configuration of "
+                f"{config.credential.name} in this process: one process has one place"
+            )
+        if config.replay_file is not None and self.file is not None and config.replay_file != self.file.path:
+            raise ConfigError(
+                f"replay file {config.replay_file}: {config.credential.name} has {self.file.path} already; "
+                "give all its configurations the same one"
+            )
+
     def keep(self) -> None:
         """Write down what the replay memory has learnt since the last call."""
-        lines = self._first.replay.journal()
-        if lines and self.file is not None:
-            self.file.append(lines)
+        with contextlib.suppress(LimitReached):  # logged; it is tried again
+            self._first.replay.flush()
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on read every second what other processes have added, so that it never is much."""
+        if self._first.worker[1] > 1 and (self._watched is None or self._watched() is not loop):
+            self._watched = ref(loop)
+            loop.call_later(WATCH_EVERY, _watch, ref(self), ref(loop))
+
+    def catch_up(self) -> None:
+        """Read what other processes have added, and forget what has expired."""
+        memory = self._first.replay
+        with contextlib.suppress(LimitReached), memory:
+            for _ in range(TIDIED_AT_ONCE):
+                memory.tidy(now().utc_ms)
+
+
+def _watch(watched: ref[Identity], on: ref[asyncio.AbstractEventLoop]) -> None:
+    identity, loop = watched(), on()
+    if identity is not None and loop is not None and identity.file is not None:
+        identity.catch_up()
+        loop.call_later(WATCH_EVERY, _watch, watched, on)
 
 
 _identities: dict[OsiName, Identity] = {}
@@ -178,8 +116,21 @@ def identity_of(config: Config) -> Identity:
 
 
 def forget_identities() -> None:
-    """Drop all identities and close their files: for tests, and before a fork."""
+    """Drop all identities and close their files: for tests, and at the end of a process."""
     for identity in _identities.values():
         if identity.file is not None:
             identity.file.close()
+            identity.file = None
     _identities.clear()
+
+
+def _forget_copies() -> None:
+    """In a forked process: what was opened belongs to the other one, which goes on with it."""
+    for identity in _identities.values():
+        if identity.file is not None:
+            identity.file.abandon()
+    _identities.clear()
+
+
+atexit.register(forget_identities)
+os.register_at_fork(after_in_child=_forget_copies)

@@ -90,6 +90,7 @@ class SecuredMaker:
 
     def __call__(self, runtime: Runtime, handler: AssociationHandler, keeper: Keeper | None) -> Connection:
         """A new connection."""
+        self._identity.watch(runtime.loop)
         engine = self._association(self._role, self._endpoint, peer=self._peer, environment=self._environment)
         return Connection(
             runtime,
