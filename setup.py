@@ -2,7 +2,9 @@
 
 Environment switches:
   FASTSEC_DEBUG=1      bounds checks, line tracing, assertions, -O0 -g
-  FASTSEC_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer
+  FASTSEC_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer, with the assertions
+  FASTSEC_COVERAGE=1   counts of every branch for gcov, -O0 (see scripts/coverage_report.py)
+  FASTSEC_FUZZ=1       clang, edges reported to libFuzzer, with the assertions; also together with SANITIZE
   FASTSEC_ONLY=a,b     build only these _core modules (for work on one of them)
 """
 
@@ -15,12 +17,21 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("FASTSEC_DEBUG") == "1"
 SANITIZE = os.environ.get("FASTSEC_SANITIZE") == "1"
+COVERAGE = os.environ.get("FASTSEC_COVERAGE") == "1"
+FUZZ = os.environ.get("FASTSEC_FUZZ") == "1"
 ONLY = {name for name in os.environ.get("FASTSEC_ONLY", "").split(",") if name}
 
 compile_args = ["-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 link_args = []
 macros = [("OPENSSL_API_COMPAT", "30000"), ("OPENSSL_NO_DEPRECATED", None)]
-if DEBUG:
+if not (DEBUG or SANITIZE):
+    macros += [("CYTHON_WITHOUT_ASSERTIONS", "1")]
+    compile_args += ["-Wno-unused-variable", "-Wno-unused-function"]  # what Cython made for the assertions
+if COVERAGE:
+    # Atomic counters: the public-key work runs in threads without the GIL.
+    compile_args += ["-O0", "--coverage", "-fprofile-update=atomic"]
+    link_args += ["--coverage"]
+elif DEBUG:
     compile_args += ["-O0", "-g"]
     macros += [("CYTHON_TRACE_NOGIL", "1")]
 else:
@@ -29,6 +40,11 @@ if SANITIZE:
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
     compile_args += flags
     link_args += flags
+if FUZZ:
+    os.environ.setdefault("CC", "clang")
+    os.environ.setdefault("LDSHARED", "clang -shared")
+    # libFuzzer itself comes with atheris and is in the process before the extensions.
+    compile_args += ["-fsanitize=fuzzer-no-link", "-g", "-UCYTHON_WITHOUT_ASSERTIONS"]
 
 directives = {
     "language_level": 3,
@@ -60,7 +76,8 @@ compiling = not {"sdist", "egg_info", "dist_info"} & set(sys.argv[1:])
 
 # Generated C goes below build/, one folder per build kind, so that it can neither slip into the sdist nor be
 # mistaken for the other kind's.
-kind = "sanitize" if SANITIZE else "debug" if DEBUG else "release"
+kind = "sanitize" if SANITIZE else "coverage" if COVERAGE else "debug" if DEBUG else "release"
+kind = f"fuzz-{kind}" if FUZZ else kind
 jobs = os.cpu_count() or 1
 setup(
     ext_modules=cythonize(

@@ -89,6 +89,7 @@ cdef class Secret:
         return secret
 
     cdef int check(self) except -1:
+        assert (self.p is NULL) == (self.size == 0), "a wiped Secret with octets, or the reverse"
         if self.p is NULL:
             raise LocalError("this Secret has been wiped")
         return 0
@@ -105,6 +106,7 @@ cdef class Secret:
 
     def wipe(self):
         """Overwrite and free the octets. Doing it twice is harmless."""
+        assert (self.p is NULL) == (self.size == 0), "a wiped Secret with octets, or the reverse"
         if self.p is not NULL:
             OPENSSL_cleanse(self.p, self.size)
             free(self.p)
@@ -192,6 +194,7 @@ cdef bint hkdf_expand(HmacKey prk, bytes info, Secret okm):
                 and prk.update(<const uint8_t *>PyBytes_AS_STRING(info), PyBytes_GET_SIZE(info))
                 and prk.update(&number, 1) and prk.finish(block))
         count = min(okm.size - at, HASH)
+        assert 0 < count <= okm.size - at, "key material past its end"
         memcpy(okm.p + at, block, count)
         at += count
     OPENSSL_cleanse(block, HASH)

@@ -77,6 +77,7 @@ cdef class Reader:
         self.place(data, start, stop, indefinite, step)
 
     cdef void place(self, bytes data, Py_ssize_t start, Py_ssize_t end, bint indefinite, str step) noexcept:
+        assert 0 <= start <= end <= PyBytes_GET_SIZE(data), "a level outside its octets"
         self.data = data
         self.p = <const uint8_t *>PyBytes_AS_STRING(data)
         self.pos = start
@@ -95,6 +96,7 @@ cdef class Reader:
         cdef int status = tlv_read(self.p, self.pos, self.end, self.allow_indefinite, &t)
         if status != TLV_OK:
             fail_tlv(status, self.pos, self.step)
+        assert self.pos == t.first < t.start <= t.stop <= t.after <= self.end, "a TLV outside its level"
         self.t = t  # only now: a half-read TLV has no end
         self.pos = t.after
         return 0
@@ -338,6 +340,7 @@ cdef class Writer:
     cdef int reserve(self, Py_ssize_t more) except -1:
         cdef Py_ssize_t room
         cdef uint8_t *grown
+        assert (self.buffer is NULL) == (self.room == 0) and 0 <= self.used <= self.room, "written past the buffer"
         if more > self.room - self.used:
             if more > (1 << 30) - self.used:
                 raise MemoryError
@@ -401,6 +404,7 @@ cdef class Writer:
             memmove(self.buffer + at + count, self.buffer + at + 1, length)
             self.used += count - 1
         memcpy(self.buffer + at, octets, count)
+        assert 0 < at <= at + count + length == self.used <= self.room, "a patched length that does not fit"
 
     cpdef primitive(self, uint32_t tag, bytes content):
         """A TLV with this tag and content."""

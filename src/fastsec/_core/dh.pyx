@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcmp, memcpy
 
 from fastsec import profile
-from fastsec._core.crypto cimport ERR_clear_error, OPENSSL_cleanse, Secret
+from fastsec._core.crypto cimport CRYPTO_memcmp, ERR_clear_error, OPENSSL_cleanse, Secret
 from fastsec._core.evp cimport (
     BIGNUM,
     BN_bn2binpad,
@@ -45,6 +45,7 @@ from fastsec.errors import HandshakeError, LocalError
 cdef dict FAMILY_OF_GROUP = {int(profile.Group.MODP_2048): MODP, int(profile.Group.SECP256R1): P256,
                              int(profile.Group.BRAINPOOL_P256R1): BP256}
 cdef uint8_t modp_p_minus_1[MODP_SIZE]
+cdef uint8_t zeros[MODP_SIZE]
 
 
 cdef int set_prime() except -1:
@@ -95,12 +96,8 @@ cdef Slot *take_value(int family, bytes value) except NULL:
 
 
 cdef bint is_small(const uint8_t *p, int size) noexcept nogil:
-    """Whether a big-endian number is 0 or 1. Constant time: it also looks at Z."""
-    cdef uint8_t high = 0
-    cdef int i
-    for i in range(size - 1):
-        high |= p[i]
-    return not (high | (p[size - 1] & 0xFE))
+    """Whether a big-endian number is 0 or 1. Constant time for all others: it also looks at Z."""
+    return CRYPTO_memcmp(p, zeros, size - 1) == 0 and p[size - 1] <= 1
 
 
 def check_public(int group, bytes value not None):
@@ -194,6 +191,7 @@ cdef class Ephemeral:
             z = Secret.make(group_of(family).field)
             out = z.p
             size = z.size
+            assert self.scalar.size <= MODP_SIZE, "a private value longer than its buffer"
             # The object hands its key over to this call, so that a wipe meanwhile is harmless.
             key = self.key
             self.key = NULL
@@ -210,7 +208,7 @@ cdef class Ephemeral:
         finally:
             give_peer(family, peer)
         if not good or is_small(out, <int>size) or (
-                family == MODP and memcmp(out, modp_p_minus_1, MODP_SIZE) == 0):
+                family == MODP and CRYPTO_memcmp(out, modp_p_minus_1, MODP_SIZE) == 0):
             bad_value("the shared secret is degenerate")
         return z
 

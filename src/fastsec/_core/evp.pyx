@@ -110,6 +110,7 @@ cdef Slot *take_peer(int family) except NULL:
 
 
 cdef void give_peer(int family, Slot *slot) noexcept:
+    assert slot is not NULL and slot is not groups[family].peers, "a slot given back twice"
     slot.following = groups[family].peers
     groups[family].peers = slot
 
@@ -131,6 +132,7 @@ cdef Slot *take_generator(int family) except NULL:
 
 
 cdef void give_generator(int family, Slot *slot) noexcept:
+    assert slot is not NULL and slot is not groups[family].generators, "a slot given back twice"
     slot.following = groups[family].generators
     groups[family].generators = slot
 

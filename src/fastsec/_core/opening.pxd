@@ -23,6 +23,7 @@ cdef class OpenGuard:
     cdef uint8_t seen_text[TIME_MAX]
     cdef Py_ssize_t seen_text_size
 
+    cdef bint keyed(self) noexcept
     cdef object fast(self, const uint8_t *p, Py_ssize_t size, int64_t utc_ms)
     cdef Opened check(self, const uint8_t *p, Py_ssize_t size, int64_t utc_ms, bint any_field)
     cdef int commit(self) except -1

@@ -97,6 +97,13 @@ cdef class OpenGuard:
             take_start(start_time, &self.window.moment)
         self.count = 0
         self.alive = True
+        assert self.keyed(), "a guard without the keys of its mode"
+
+    cdef bint keyed(self) noexcept:
+        """Whether there are exactly the contexts that mode and life call for; for assertions."""
+        return ((self.gcm is not None) == (self.alive and (self.params.gmac or self.mode == M_AE))
+                and (self.hmac is not None) == (self.alive and not self.params.gmac and self.mode != M_AE)
+                and (self.cbc is not None) == (self.alive and self.params.encrypting and self.mode != M_AE))
 
     @property
     def last_time(self):
@@ -109,6 +116,7 @@ cdef class OpenGuard:
         self.hmac = None
         self.gcm = None
         self.cbc = None
+        assert self.keyed(), "a wiped guard with a key"
 
     def open(self, bytes secpdu not None, int64_t utc_ms):
         """Verify one transfer SecPDU and take its applData out.
@@ -140,6 +148,7 @@ cdef class OpenGuard:
         cdef str kind
         if not self.alive:
             raise LocalError("this guard has been wiped")
+        assert self.keyed(), "a guard without the keys of its mode"
         parse(p, size, &x)
         if not any_field and (x.rekey is not NULL or x.req_rekey or x.changed_key):
             return None
@@ -224,6 +233,11 @@ cdef class OpenGuard:
 
     cdef int commit(self) except -1:
         """Take over (time, seq) of the PDU that check() accepted last."""
+        assert self.alive, "an accepted PDU of a wiped guard"
+        assert 15 <= self.seen_text_size <= TIME_MAX, "a time longer than its buffer"
+        assert (self.seen_seq == 0 if later(&self.seen, &self.window.moment)
+                else not later(&self.window.moment, &self.seen) and self.seen_seq == self.window.seq + 1), \
+            "(time, seq) out of order"
         self.window.moment = self.seen
         self.window.seq = self.seen_seq
         memcpy(self.window.text, self.seen_text, self.seen_text_size)
@@ -237,6 +251,7 @@ cdef class OpenGuard:
         cdef int same
         if x.icv_size != self.params.icv_len:
             return 0
+        assert 12 <= x.icv_size <= HMAC_SIZE and (x.nonce_size == NONCE or not self.params.gmac), "ICV or nonce size"
         if self.params.gmac:
             if gcm_open(self.gcm, x.nonce, x.tbp, x.tbp_size, NULL, 0, NULL, x.icv, x.icv_size):
                 return 1
@@ -285,6 +300,7 @@ cdef class OpenGuard:
             if p[i] != pad:
                 OPENSSL_cleanse(p, size)
                 return None
+        assert size - BLOCK <= size - pad < size, "padding longer than a block"
         return shrunk(out, p, size - pad)
 
     cdef object fast(self, const uint8_t *p, Py_ssize_t size, int64_t utc_ms):
@@ -325,6 +341,7 @@ cdef class OpenGuard:
         k = token_stop - token - params.head_size - TIME - 2 - (2 + NONCE if self.mode == M_AE else 0)
         if not 1 <= k <= 4 or token_stop > tbp_stop - 4:
             return None
+        assert 0 < tbp < token < token_stop < tbp_stop <= size, "parts of the PDU out of order"
         # ClearToken2
         if memcmp(p + token, params.head, params.head_size) != 0:
             return None
@@ -357,6 +374,7 @@ cdef class OpenGuard:
             length = tbp_stop - pos - params.icv_len
             if length < 2:
                 return None
+            assert 0 < pos and pos + length + params.icv_len == size, "a ciphertext outside its PDU"
             out = PyBytes_FromStringAndSize(NULL, length)
             plain = <uint8_t *>PyBytes_AS_STRING(out)
             if not (gcm_open(self.gcm, iv, p + token, token_stop - token, p + pos, length, plain, p + pos + length,
@@ -371,6 +389,7 @@ cdef class OpenGuard:
                 return None
             # The Authenticator up to the ICV must be as we would write it, but for the nonce.
             auth = p + tbp_stop
+            assert 0 < pos < tbp_stop and tbp_stop + params.auth_size + params.icv_len == size, "ICV outside its PDU"
             if params.gmac:
                 if (memcmp(auth, params.auth, params.nonce_at) != 0
                         or memcmp(auth + params.nonce_at + NONCE, params.auth + params.nonce_at + NONCE,
@@ -386,6 +405,7 @@ cdef class OpenGuard:
                     ERR_clear_error()
                     return None
             out = PyBytes_FromStringAndSize(<const char *>p + pos, length)
+        assert (seq == w.seq + 1 if same else seq == 0 and later(&moment, &w.moment)), "(time, seq) out of order"
         if not same:
             w.moment = moment
             memcpy(w.text, time, TIME)
@@ -397,5 +417,6 @@ cdef class OpenGuard:
 
 cdef bytes shrunk(bytes octets, const uint8_t *p, Py_ssize_t size):
     cdef bytes out = PyBytes_FromStringAndSize(<const char *>p, size)
+    assert p == <const uint8_t *>PyBytes_AS_STRING(octets) and 0 <= size <= PyBytes_GET_SIZE(octets), "not its octets"
     OPENSSL_cleanse(<void *>p, PyBytes_GET_SIZE(octets))
     return out

@@ -41,6 +41,7 @@ cdef class OsiChannel:
     cdef Py_ssize_t plan_61
     cdef Py_ssize_t plan_tsdu
 
+    cdef bint sound(self) noexcept
     cdef int keep(self, const uint8_t *p, Py_ssize_t size) except -1
     cdef int collect(self, const uint8_t *p, Py_ssize_t size) except -1
     cdef int kill(self, object error) except -1

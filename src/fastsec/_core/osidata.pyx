@@ -116,6 +116,12 @@ cdef class OsiChannel:
         free(self.stream)
         free(self.parts)
 
+    cdef bint sound(self) noexcept:
+        """Whether the buffers are what their numbers say; for assertions."""
+        return ((self.stream is NULL) == (self.room == 0) and 0 <= self.head <= self.tail <= self.room
+                and (self.parts is NULL) == (self.parts_room == 0)
+                and 0 <= self.parts_size <= self.parts_room <= self.max_tsdu)
+
     @property
     def tpdu_max(self):
         return self.tpdu_limit
@@ -177,6 +183,7 @@ cdef class OsiChannel:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Py_ssize_t have, take, done
         cdef list payloads = []
+        assert self.sound(), "buffers that are not what their numbers say"
         if self.waiting is not None or not self.rx_armed:
             if self.dead is None:
                 self.keep(p, size)
@@ -203,6 +210,7 @@ cdef class OsiChannel:
             done = self.run(p, size, utc_ms, payloads) if self.waiting is None and size else 0
             if done < size and self.dead is None:
                 self.keep(p + done, size - done)
+        assert self.sound(), "buffers that are not what their numbers say"
         if self.dead is not None and self.waiting is None and not payloads:
             raise self.dead
         return payloads
@@ -212,6 +220,7 @@ cdef class OsiChannel:
         its length indicator on). While armed only what ``feed`` has stopped at; else all in order. Raises as
         ``feed`` does."""
         cdef object item
+        assert self.sound(), "buffers that are not what their numbers say"
         if self.waiting is None:
             if self.dead is not None:
                 raise self.dead
@@ -249,6 +258,7 @@ cdef class OsiChannel:
                 self.room = room
             self.head = 0
             self.tail = used
+        assert self.tail + size <= self.room, "kept past the buffer"
         memcpy(self.stream + self.tail, p, size)
         self.tail += size
         return 0
@@ -284,6 +294,7 @@ cdef class OsiChannel:
                 return pos
             if length > size - pos:
                 return pos
+            assert FRAME_MIN <= length <= self.tpdu_limit + TPKT, "a frame of another size than allowed"
             pos += length
             if frame[TPKT + 1] != CODE_DT:
                 self.waiting = (frame[TPKT + 1], frame[TPKT:length])
@@ -317,6 +328,7 @@ cdef class OsiChannel:
                 raise MemoryError
             self.parts = grown
             self.parts_room = room
+        assert size <= self.parts_room - self.parts_size, "collected past the buffer"
         memcpy(self.parts + self.parts_size, p, size)
         self.parts_size += size
         return 0
@@ -341,6 +353,7 @@ cdef class OsiChannel:
         cdef object payload
         if pos < 0:
             return None
+        assert pos <= size, "a PDU outside its TSDU"
         if self.rx is None:
             return p[pos:size]
         payload = self.rx.fast(p + pos, size - pos, utc_ms)
@@ -484,6 +497,7 @@ cdef class OsiChannel:
                     room = max(size, min(room, BATCH_BLOCK))
                     block = PyBytes_New(NULL, room)
                     used = 0
+                assert used + size <= room, "a PDU past its block"
                 self.write(<uint8_t *>PyBytes_At(block) + used, <bytes>item)
                 used += size
                 done += 1
@@ -536,6 +550,8 @@ cdef class OsiChannel:
             out = put_header(out, 0x30, self.plan_30)
             memcpy(out, self.tx_id, self.tx_id_size)
             out = put_header(out + self.tx_id_size, 0xA0, self.plan_pdu)
+            assert self.plan_61 == self.tx_id_size + self.plan_pdu + header_size(self.plan_pdu) + header_size(
+                self.plan_30), "a TSDU of another size than planned"
         if self.tx is None:
             memcpy(out, appl, PyBytes_GET_SIZE(appl_data))
             return 0

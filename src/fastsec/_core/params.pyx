@@ -66,6 +66,7 @@ cdef class GuardParams:
         self.asso = asso
         self.head[0] = 0x0C
         self.head[1] = <uint8_t>size
+        assert 4 + size + TIME + 1 <= TOKEN_MAX, "a token longer than its buffer"
         memcpy(self.head + 2, PyBytes_AS_STRING(asso), size)
         self.head[2 + size] = 0x18
         self.head[3 + size] = TIME
@@ -107,6 +108,8 @@ cdef class GuardParams:
         memcpy(p, PyBytes_AS_STRING(self.icv_algorithm), size)
         p = put_header(p + size, 0x04, self.icv_len)
         self.auth_size = p - octets
+        assert self.auth_size <= AUTH_MAX and self.nonce_at + (NONCE if self.gmac else 0) <= self.auth_size, \
+            "an Authenticator longer than its buffer"
         self.auth_head = octets[:self.auth_size]
         self.auth = <const uint8_t *>PyBytes_AS_STRING(self.auth_head)
         return 0
@@ -121,6 +124,7 @@ cdef const uint8_t *key_slice(Secret keys, tuple where, int size, str name) exce
     keys.check()
     if length != size or offset < 0 or offset > keys.size - length:
         raise LocalError(f"{name} must be {size} octets within the key material")
+    assert 0 <= offset and 0 < length and offset + length <= keys.size, "a key outside the key material"
     return keys.p + offset
 
 

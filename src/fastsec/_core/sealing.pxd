@@ -36,6 +36,7 @@ cdef class SealGuard:
     cdef Py_ssize_t plan_data
     cdef bytes plan_extra
 
+    cdef bint keyed(self) noexcept
     cdef Py_ssize_t plan(self, const uint8_t *appl, Py_ssize_t size, int64_t utc_ms) except -1
     cdef int write(self, uint8_t *out, const uint8_t *appl, Py_ssize_t size) except -1
     cdef int stamp(self, int64_t ms) except -1

@@ -119,6 +119,14 @@ cdef class SealGuard:
         self.token_size = params.head_size + TIME + 1
         self.token[self.token_size - 1] = 0x02
         self.alive = True
+        assert self.keyed(), "a guard without the keys of its mode"
+        assert self.token_size <= TOKEN_MAX, "a token longer than its buffer"
+
+    cdef bint keyed(self) noexcept:
+        """Whether there are exactly the contexts that mode and life call for; for assertions."""
+        return ((self.gcm is not None) == (self.alive and (self.params.gmac or self.mode == M_AE))
+                and (self.hmac is not None) == (self.alive and not self.params.gmac and self.mode != M_AE)
+                and (self.cbc is not None) == (self.alive and self.params.encrypting and self.mode != M_AE))
 
     @property
     def due(self):
@@ -139,6 +147,7 @@ cdef class SealGuard:
         self.hmac = None
         self.gcm = None
         self.cbc = None
+        assert self.keyed(), "a wiped guard with a key"
 
     def seal(self, bytes appl_data not None, int64_t utc_ms):
         """Protect one applData.
@@ -200,6 +209,9 @@ cdef class SealGuard:
         self.plan_pdu = header_size(self.plan_tbp) + self.plan_tbp
         if self.mode != M_AE:
             self.plan_pdu += self.params.auth_size + self.params.icv_len
+        assert 0 <= self.plan_seq <= SEQ_MAX, "seq out of range"
+        assert self.plan_ms > o.ms or (self.plan_ms == o.ms and self.plan_seq == o.seq + 1), "(time, seq) out of order"
+        assert size < token + size < self.plan_tbp < self.plan_pdu < 1 << 24, "sizes that do not add up"
         return header_size(self.plan_pdu) + self.plan_pdu
 
     cdef bytes extra_fields(self):
@@ -256,6 +268,9 @@ cdef class SealGuard:
         cdef uint8_t *tbp
         cdef bint done = True
         cdef int i
+        assert self.alive and self.keyed(), "a guard without the keys of its mode"
+        assert self.plan_ms > o.ms or (self.plan_ms == o.ms and self.plan_seq == o.seq + 1), "(time, seq) out of order"
+        assert self.count < MESSAGES_MAX, "a key used too often"
         if self.plan_ms != self.stamped_ms:
             self.stamp(self.plan_ms)
         nonce[0] = nonce[1] = nonce[2] = nonce[3] = 0
@@ -265,6 +280,7 @@ cdef class SealGuard:
         token = out + tbp_at + header_size(self.plan_token)
         tbp = out + tbp_at
         out = self.write_head(out)
+        assert out == token + self.token_size + 1 + self.plan_seq_size, "a head of another size than planned"
         if self.mode == M_AE:
             out = put_header(out, 0x80, NONCE)
             memcpy(out, nonce, NONCE)
@@ -277,8 +293,10 @@ cdef class SealGuard:
         if self.plan_extra is not None:
             memcpy(out, PyBytes_AS_STRING(self.plan_extra), PyBytes_GET_SIZE(self.plan_extra))
             out += PyBytes_GET_SIZE(self.plan_extra)
+        assert out == token + self.plan_token, "a token of another size than planned"
         if self.mode == M_AE:
             out = put_header(out, 0x04, self.plan_data)
+            assert out + self.plan_data == tbp + self.plan_tbp, "a tbp of another size than planned"
             done = gcm_seal(self.gcm, nonce, token, self.plan_token, appl, size, out, out + size, self.params.icv_len)
         else:
             if self.mode >= M_CBC_HMAC:
@@ -293,11 +311,13 @@ cdef class SealGuard:
                 OPENSSL_cleanse(last, BLOCK)
             else:
                 memcpy(out, appl, size)
+            assert out + self.plan_data == tbp + self.plan_tbp, "a tbp of another size than planned"
             if done:
                 self.write_auth(out + self.plan_data, tbp, nonce)
         if not done:
             raise_library()
         # All is done; from here on nothing can fail.
+        assert o.nonce == counter and counter + 1 > counter, "a nonce counter that was moved"
         o.ms = self.plan_ms
         o.seq = self.plan_seq
         o.nonce = counter + 1

@@ -4,7 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t
 
 from fastsec._core.cursor cimport TLV_OK, Tlv, fail, fail_tlv, tlv_read
-from fastsec._core.moment cimport read_time
+from fastsec._core.moment cimport TIME_MAX, read_time
 
 from fastsec import limits, profile
 
@@ -97,6 +97,7 @@ cdef int parse_token(const uint8_t *p, Py_ssize_t start, Py_ssize_t stop, Parts 
     x.time_size = t.stop - t.start
     if not read_time(x.time, x.time_size, &x.moment):
         fail("not a time of the agreed form", "Transfer.tbp.token2.time")
+    assert 15 <= x.time_size <= TIME_MAX, "a time longer than its buffer"
     want(p, t.after, stop, 0x02, False, &t, "Transfer.tbp.token2.seq")
     x.seq = small_integer(p, &t, "Transfer.tbp.token2.seq")
     pos = t.after
@@ -165,6 +166,10 @@ cdef int parse(const uint8_t *p, Py_ssize_t size, Parts *x) except -1:
         x.data_size = t.after - t.first
         if not is_appl_tag(p[t.first]) and not is_null(x.data, x.data_size):
             fail(f"tag {t.tag:02X} is no applData", "Transfer.tbp.applData")
+    assert pdu.start <= tbp.first < tbp.start < t.first < t.after <= tbp.stop <= tbp.after <= pdu.stop <= size, \
+        "parts of the PDU out of order"
+    assert (p < x.tbp < x.token < x.asso < x.time < x.token + x.token_size <= x.data
+            and x.data + x.data_size <= x.tbp + x.tbp_size <= p + size), "parts of the PDU out of order"
     x.data_followed = t.after != tbp.stop
     if x.data_followed:
         x.unknown = True
@@ -193,6 +198,8 @@ cdef int parse(const uint8_t *p, Py_ssize_t size, Parts *x) except -1:
     x.icv_size = t.stop - t.start
     if t.after != auth.stop:
         fail("octets after icv", "Transfer.auth")
+    assert (x.tbp + x.tbp_size < x.oid <= x.oid + x.oid_size < x.icv and x.icv + x.icv_size == p + size), \
+        "parts of the Authenticator out of order"
     return 0
 
 
