@@ -231,7 +231,7 @@ def test_every_octet_of_a_file_may_be_anything() -> None:
     [
         (b"", "empty"),
         (b"\xa1\xb2\xc3\xd4\0\7\0\0" + bytes(16), "version 7"),
-        (b"\xa1\xb2\xc3\xd4\0\2\0\4" + bytes(12) + b"\0\0\0\1" + struct.pack(">4I", 0, 0, FRAME_MAX + 1, 0), "frame of"),
+        (b"\xa1\xb2\xc3\xd4\0\2\0\4" + bytes(16) + struct.pack(">4I", 0, 0, FRAME_MAX + 1, 0), "a frame of"),
         (b"\x0a\x0d\x0d\x0a\0\0\0\x1cxxxx" + bytes(16), "byte order"),
         (b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a" + bytes(12) + b"\x1d\0\0\0", "two lengths differ"),
         (b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a" + bytes(12) + b"\x1c\0\0\0\6\0\0\0\x0b\0\0\0", "block of 11"),

@@ -946,11 +946,18 @@ end
 
 local tpkt_reached, tpkt = pcall(Dissector.get, "tpkt")
 
-fastsec:register_heuristic("tcp", function(tvb, pinfo, root)
+-- A conversation takes a Proto of Lua only.
+local any_port = Proto("fastsec_tpkt", "TPKT on any port")
+
+function any_port.dissector(tvb, pinfo, root)
+    return tpkt:call(tvb, pinfo, root)
+end
+
+any_port:register_heuristic("tcp", function(tvb, pinfo, root)
     if not (fastsec.prefs.any_port and tpkt_reached and tpkt and begins_with_request(tvb)) then
         return false
     end
-    pinfo.conversation = tpkt
+    pinfo.conversation = any_port
     tpkt:call(tvb, pinfo, root)
     return true
 end)
