@@ -14,7 +14,7 @@ define copy
 	find $(1) -name '*.so' -delete
 endef
 
-.PHONY: help demo test bench icount debug sanitize types lint wheel vectors clean
+.PHONY: help demo test bench icount coverage debug sanitize types lint wheel vectors clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -30,6 +30,15 @@ bench: .venv/.bench  ## every benchmark, ratios measured in one run
 
 icount: .venv/.bench  ## instructions per operation under callgrind, a base commit against HEAD; fails above + 3 %
 	$(V)/python benchmarks/icount.py
+
+# The floors below the adapters are octets in, octets out: these folders test them without processes or sockets.
+COVERAGE_TESTS := tests/_core tests/envs tests/mms tests/pki tests/reference tests/secpdu \
+	$(filter-out $(patsubst %,tests/test_%.py,icount packaging readme system_packages tutorial),$(wildcard tests/test_*.py))
+coverage: .venv/.test  ## branches that the tests take in engine, environments, pki and _core; fails below 95 %
+	$(call copy,build/coverage-tree)
+	cd build/coverage-tree && FASTSEC_COVERAGE=1 ../../$(V)/python setup.py -q build_ext --inplace
+	cd build/coverage-tree && PYTHONPATH=src ../../$(V)/python -m coverage run -m pytest -p no:cacheprovider $(COVERAGE_TESTS) $(PYTEST_ARGS)
+	cd build/coverage-tree && ../../$(V)/python -m coverage combine -q && ../../$(V)/python scripts/coverage_report.py . $(COVERAGE_ARGS)
 
 debug: .venv/.test  ## build _core with bounds checks, line tracing and assertions, and test it
 	$(call copy,build/debug-tree)
