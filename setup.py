@@ -43,8 +43,9 @@ if SANITIZE:
 if FUZZ:
     os.environ.setdefault("CC", "clang")
     os.environ.setdefault("LDSHARED", "clang -shared")
-    # libFuzzer itself comes with atheris and is in the process before the extensions.
+    # libFuzzer and the sanitizers come with atheris and are in the process before the extensions.
     compile_args += ["-fsanitize=fuzzer-no-link", "-g", "-UCYTHON_WITHOUT_ASSERTIONS"]
+    link_args = []
 
 directives = {
     "language_level": 3,

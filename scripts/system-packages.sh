@@ -2,7 +2,7 @@
 # Every system package that fastsec's build, demo, test and bench need, in one place.
 #
 #   scripts/system-packages.sh list            names all of them
-#   scripts/system-packages.sh build|test|bench    installs what is missing for that (as root), else says how, in a line
+#   scripts/system-packages.sh build|test|bench|fuzz    installs what is missing for that (as root), else says how, in a line
 #
 # PYTHON names the interpreter that .venv will be made from (default: python3).
 set -eu
@@ -37,11 +37,17 @@ bench() {
     need valgrind command -v valgrind
 }
 
+fuzz() {
+    tests
+    need clang command -v clang
+}
+
 case "${1:-}" in
-list) echo "gcc make libc6-dev libssl-dev python3 python3-venv python3-dev tshark stunnel4 valgrind"; exit 0 ;;
+list) echo "gcc make libc6-dev libssl-dev python3 python3-venv python3-dev tshark stunnel4 valgrind clang"; exit 0 ;;
 build) what=build ;;
 test) what=tests ;;
 bench) what=bench ;;
+fuzz) what=fuzz ;;
 *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "system-packages.sh"
-ALL = "cc python3 tshark stunnel valgrind"
+ALL = "cc python3 tshark stunnel valgrind clang"
 
 INSTALLS = """\
 case "$*" in *tshark*) echo '#!/bin/sh' > "$BIN/tshark"; chmod 755 "$BIN/tshark" ;; esac"""
@@ -49,7 +49,7 @@ class Machine:
         return self.notes.read_text().splitlines() if self.notes.exists() else []
 
 
-@pytest.mark.parametrize("what", ["build", "test", "bench"])
+@pytest.mark.parametrize("what", ["build", "test", "bench", "fuzz"])
 def test_nothing_is_done_if_nothing_is_missing(tmp_path: Path, what: str) -> None:
     machine = Machine(tmp_path, user=0)
     done = machine.run(what)
