@@ -14,7 +14,7 @@ define copy
 	find $(1) -name '*.so' -delete
 endef
 
-.PHONY: help demo test bench icount coverage debug sanitize types lint wheel vectors clean
+.PHONY: help demo test bench fuzz soak icount coverage debug sanitize types lint wheel vectors clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -27,6 +27,9 @@ test: .venv/.test   ## the whole test suite
 
 bench: .venv/.bench  ## every benchmark, ratios measured in one run
 	for case in record handshake echo memory gateway; do $(V)/fastsec bench $$case || exit $$?; done
+
+soak: .venv/.test  ## a server among 200 honest associations and all attackers for minutes: SOAK_SECONDS, SOAK_ASSOCIATIONS
+	cd tests && ../$(V)/python -m soak
 
 icount: .venv/.bench  ## instructions per operation under callgrind, a base commit against HEAD; fails above + 3 %
 	$(V)/python benchmarks/icount.py
@@ -50,6 +53,19 @@ sanitize: .venv/.test  ## build _core with AddressSanitizer and UBSan, and test 
 	cd build/sanitize-tree && FASTSEC_SANITIZE=1 ../../$(V)/python setup.py -q build_ext --inplace
 	cd build/sanitize-tree && LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 		PYTHONPATH=src ../../$(V)/python -m pytest tests/_core $(PYTEST_ARGS)
+
+# With FUZZ_SANITIZE=1 the compiled code also has AddressSanitizer and UBSan: slower, sees more.
+FUZZ_SECONDS ?= 600
+FUZZ_JOBS ?= 2
+FUZZ_SANITIZE ?=
+FUZZ_ARGS ?=
+fuzz_tree = build/fuzz$(if $(FUZZ_SANITIZE),-sanitize)-tree
+fuzz: .venv/.fuzz  ## every decoder and the receive path under libFuzzer, FUZZ_SECONDS long, FUZZ_JOBS at once (docs/fuzzing.md)
+	$(call copy,$(fuzz_tree))
+	cd $(fuzz_tree) && FASTSEC_FUZZ=1 FASTSEC_SANITIZE=$(FUZZ_SANITIZE) ../../$(V)/python setup.py -q build_ext --inplace
+	cd $(fuzz_tree) && PYTHONPATH=src:tests ../../$(V)/python -m fuzz.campaign --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS) \
+		$(if $(FUZZ_SANITIZE),--sanitized) --corpus ../fuzz-corpus --findings ../fuzz-findings \
+		--commit "$$(git describe --always --dirty 2>/dev/null)" $(FUZZ_ARGS)
 
 types: .venv/.lint  ## mypy --strict, and the stubs of the extensions against the extensions
 	$(V)/python -m mypy
@@ -88,6 +104,11 @@ clean:           ## remove what was built
 
 .venv/.lint: .venv/.test
 	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo,test,lint]'
+	@touch $@
+
+.venv/.fuzz: .venv/.test
+	scripts/system-packages.sh fuzz
+	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo,test,fuzz]'
 	@touch $@
 
 .venv/.build: .venv/bin/python
