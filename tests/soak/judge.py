@@ -2,9 +2,9 @@
 
 Columns: ``kind``; ``side``: who is attacked and has to notice: the server, a fastsec client, or a gateway on its plain
 (near) or secured (far) side; ``event``: what it has to raise, that and nothing else; ``severity``: its class;
-``other``: the event at the other side, which hears the answer; ``refusals``: where there is no event because the work was refused,
-the counters of which one has to count it. ``log``: the plain side of a gateway knows no security events; its log has to
-name the connection and say what it broke.
+``other``: the event at the other side, which hears the answer; ``refusals``: where there is no event because the work
+was refused, the counters of which one has to count it. ``log``: the plain side of a gateway knows no security events;
+its log has to name the connection and say what it broke.
 """
 
 from __future__ import annotations
