@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from fastsec.inspect import LUA
+from fastsec.inspect.source import Damage
 
 if TYPE_CHECKING:
     from fastsec.inspect.keylog import KeyLog
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str]) -> int:
             return _show(file, options, keys)
     except BrokenPipeError:
         raise
+    except Damage as damage:
+        return _fail(f"{options.keys}: {damage}")
     except OSError as error:
         return _fail(f"{error.filename or options.file}: {error.strerror}")
 
@@ -60,15 +63,11 @@ def _fail(message: str) -> int:
 
 def _read_keys(path: str | None) -> KeyLog | None:
     from fastsec.inspect.keylog import KeyLog
-    from fastsec.inspect.source import Damage
 
     if path is None:
         return None
     with open(path, encoding="ascii", errors="replace") as file:
-        try:
-            return KeyLog(iter(lambda: file.readline(4096), ""))
-        except Damage as damage:
-            raise SystemExit(_fail(f"{path}: {damage}")) from None
+        return KeyLog(iter(lambda: file.readline(4096), ""))
 
 
 def _show(file: BinaryIO, options: argparse.Namespace, keys: KeyLog | None) -> int:
@@ -87,5 +86,5 @@ def _show(file: BinaryIO, options: argparse.Namespace, keys: KeyLog | None) -> i
             out.write("\n".join(text.lines(record)) + "\n")
     out.flush()
     if inspector.damaged and not options.json:
-        print(f"fastsec inspect: {os.path.basename(options.file)} is damaged, see above", file=sys.stderr)
+        _fail(f"{os.path.basename(options.file)} is damaged, see above")
     return 1 if inspector.damaged else 0

@@ -101,6 +101,8 @@ class Association:
     Arguments:
         keys: the key log, perhaps empty.
         replays: handshakes of the whole file.
+    Attributes:
+        releasing: a ReleaseReq was seen.
     """
 
     def __init__(self, keys: KeyLog, replays: Replays) -> None:
@@ -118,6 +120,7 @@ class Association:
         self._sides: dict[str | None, _Direction] = {}
         self._times: dict[str, list[str]] = {}
         self._rekeys: set[bytes] = set()
+        self.releasing = False
 
     def lost(self) -> None:
         """SecPDUs may be missing from here on, among them a rekey or a changedKey."""
@@ -246,6 +249,7 @@ class Association:
         def say(check: str, text: str) -> None:
             found.append(words.anomaly(group, check, text))
 
+        self.releasing = self.releasing or pdu.kind is SecPduKind.RELEASE_REQ
         side = self._side_of(pdu, seen)
         handshake = {"client": self._request, "server": self._acceptance}.get(side or "")
         if handshake is not None and handshake.token1.pk_cert != token.pk_cert:
@@ -388,6 +392,8 @@ class Association:
                 continue
             if self._acceptance is not None and self._request is not None:
                 continue  # the handshake was seen, its keys are not in the log
+            if direction.trials >= TRIALS_MAX:
+                continue
             for keys in self._log.of_number(pdu.asso_id):
                 for other, epoch in keys:
                     if direction.trials >= TRIALS_MAX:

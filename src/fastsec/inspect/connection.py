@@ -127,6 +127,8 @@ def bare_record(association: Association, data: bytes, full: bool) -> dict[str, 
             "data": {"octets": len(data)},
             "anomalies": [_fault(f"not a SecPDU: tag {data[0]:02X}" if data else "no octets")],
         }
+    if carriers[0] is Carrier.RELEASE_REQ and association.releasing:
+        carriers.reverse()
     secpdu = association.take(data, Seen(carriers[0], full=full))
     anomalies = secpdu.pop("anomalies")
     if len(carriers) > 1:

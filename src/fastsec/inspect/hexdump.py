@@ -11,6 +11,7 @@ _OFFSET: Final = re.compile(r"\s*(?:0x)?([0-9A-Fa-f]{4,16})(?::|\s|$)\s*(.*)")
 _TOKEN: Final = re.compile(r"(?:0x|\\x)?((?:[0-9A-Fa-f]{2})+)[,;:]?$")
 _JOINTS: Final = re.compile(r"(?<=[0-9A-Fa-f]{2})[:\-](?=[0-9A-Fa-f]{2})")
 _LINE_MAX: Final = 1 << 22
+_HALF_LINE: Final = 8
 
 
 def is_hex(head: bytes) -> bool:
@@ -100,15 +101,19 @@ def _read_dump(lines: list[tuple[int, str]], out: bytearray) -> None:
 
 def _row(rest: str, room: int) -> bytes:
     """The octets of one line; the characters beside them may look like octets too."""
-    text = rest.partition("|")[0]
-    if "|" not in rest:
-        # Two spaces part octets from characters, but also halves of a line.
-        parts = re.split(r"\s{2,}", text.strip())
-        text = parts[0]
-        for part in parts[1:]:
-            if not all(_TOKEN.match(token) for token in part.split()):
-                break
-            text += " " + part
+    if "|" in rest:
+        return _octets(rest.partition("|")[0], room)
+    # Two spaces part the octets from the characters, but in some dumps also the halves of a line.
+    first, *more = re.split(r"\s{2,}", rest.strip())
+    octets = _octets(first, room)
+    if more and len(octets) == _HALF_LINE == len(first.split()):
+        characters = "".join(chr(octet) if 32 <= octet < 127 else "." for octet in octets)
+        if more[0] != characters:
+            octets += _octets(more[0], room - len(octets))
+    return octets
+
+
+def _octets(text: str, room: int) -> bytes:
     octets = b""
     for token in text.split():
         match = _TOKEN.match(token)

@@ -12,6 +12,7 @@ from fastsec.keys import LOGGED_MODES
 
 LINE_MAX: Final = 1024
 LINES_MAX: Final = 1 << 18
+SAME_NUMBER_MAX: Final = 64
 _HEX: Final = r"(-|[0-9a-f]{32}|[0-9a-f]{64})"
 _LINE: Final = re.compile(
     r"fastsec-key 1 h2=([0-9a-f]{64}) asso=(\d{1,3}:\d{1,3}) from=(client|server) epoch=(\d{1,4})"
@@ -72,5 +73,6 @@ class KeyLog:
         return self._by_hash.get(h2)
 
     def of_number(self, asso_id: str) -> list[Epochs]:
-        """The keys of all associations with this number, the latest first."""
-        return [self._by_hash[h2] for h2 in reversed(self._by_number.get(asso_id, ()))]
+        """The keys of the associations with this number, the latest first, no more than SAME_NUMBER_MAX."""
+        known = self._by_number.get(asso_id, [])
+        return [self._by_hash[h2] for h2 in reversed(known[-SAME_NUMBER_MAX:])]
