@@ -1,0 +1,1 @@
+"""The targets; ``fuzz.registry`` says what there is."""
