@@ -30,6 +30,7 @@ build() {
 tests() {
     build
     need tshark command -v tshark
+    need valgrind command -v valgrind # also its headers
 }
 bench() {
     build
