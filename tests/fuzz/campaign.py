@@ -90,13 +90,18 @@ class Campaign:
         self.accounts = {name: Account() for name in options.names}
         self.lock = threading.Lock()
         self.waiting: queue.SimpleQueue[Slice] = queue.SimpleQueue()
-        self.busy: set[str] = set()
+        self.planned = 0.0
+        self.left = 0
+        self.begun = time.monotonic()
+        self.overhead = 2.0  # seconds until a process runs its target, as seen last
         options.findings.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> None:
         """All of it."""
         for each in slices(self.options.seconds, self.options.jobs, self.options.names):
             self.waiting.put(each)
+            self.planned += each.seconds
+            self.left += 1
         threads = [threading.Thread(target=self._work) for _ in range(self.options.jobs)]
         for thread in threads:
             thread.start()
@@ -112,8 +117,14 @@ class Campaign:
             with self.lock:
                 account = self.accounts[each.target]
                 stop = bool(account.findings)
+                # What starting processes takes is taken off what they run, so that all ends in time.
+                rest = self.options.seconds - (time.monotonic() - self.begun)
+                useful = rest * self.options.jobs - self.overhead * self.left
+                seconds = max(MIN_SLICE, each.seconds * min(1.0, useful / self.planned))
+                self.planned -= each.seconds
+                self.left -= 1
             if not stop:
-                self._one(each, account)
+                self._one(Slice(each.target, seconds, each.traced), account)
 
     def _one(self, each: Slice, account: Account) -> None:
         name, options = each.target, self.options
@@ -134,6 +145,7 @@ class Campaign:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
         took = time.monotonic() - started
+        self.overhead = min(max(took - each.seconds, 0.5), 20.0)
         text = done.stdout.decode("utf-8", "replace")
         stats = dict(_STAT.findall(text))
         progress = _PROGRESS.findall(text)
@@ -146,6 +158,9 @@ class Campaign:
                 account.edges_python = max([account.edges_python, *edges])
             else:
                 account.edges = max([account.edges, *edges])
+            sum_so_far = sum(one.executions for one in self.accounts.values())
+            how = ", with Python" if each.traced else ""
+            say(f"{name}{how}: {account.executions:,} in {account.seconds:.0f} s; all: {sum_so_far:,}")
             if done.returncode:
                 log = prefix.with_name(prefix.name + "log.txt")
                 log.write_text(text, encoding="utf-8")
