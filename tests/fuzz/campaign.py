@@ -27,6 +27,7 @@ from fuzz.registry import CORPUS, TARGETS, TRACED
 
 TREE: Final = Path(__file__).resolve().parents[2]
 TRACING_SHARE: Final = 0.15
+TRACING_MOST: Final = 60.0
 MIN_SLICE: Final = 2.0
 TIMEOUT: Final = 25  # seconds of wall clock for one input; what takes longer is a finding
 RSS_MB: Final = 1024
@@ -69,7 +70,11 @@ def slices(seconds: float, jobs: int, names: list[str]) -> list[Slice]:
     for name in names:
         module, weight = TARGETS[name]
         share = max(seconds * jobs * weight / total, MIN_SLICE)
-        traced = max(share * TRACING_SHARE, MIN_SLICE) if module in TRACED and share >= 2 * MIN_SLICE else 0.0
+        traced = (
+            max(min(share * TRACING_SHARE, TRACING_MOST), MIN_SLICE)
+            if module in TRACED and share >= 2 * MIN_SLICE
+            else 0.0
+        )
         if traced:
             tracing.append(Slice(name, traced, True))
         plain.append(Slice(name, share - traced, False))
