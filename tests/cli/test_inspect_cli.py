@@ -45,6 +45,22 @@ def test_standard_input() -> None:
     assert done.stdout == run(CAPTURE, "--json").stdout
 
 
+def test_a_capture_that_is_going_on() -> None:
+    """What has come is shown before more comes."""
+    octets = CAPTURE.read_bytes()
+    command = [sys.executable, "-m", "fastsec", "inspect", "-", "--json"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(octets[: len(octets) // 2])
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["pdu"] == 1
+        process.stdin.write(octets[len(octets) // 2 :])
+        process.stdin.close()
+        assert json.loads(process.stdout.read().splitlines()[-1])["damaged"] is False
+        assert process.wait(30) == 0
+
+
 def test_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "cut\x1b[2J.pcap"
     path.write_bytes(CAPTURE.read_bytes()[:-9])

@@ -84,6 +84,8 @@ def _show(file: BinaryIO, options: argparse.Namespace, keys: KeyLog | None) -> i
             out.write(json.dumps(record, separators=(",", ":")) + "\n")
         else:
             out.write("\n".join(text.lines(record)) + "\n")
+        if options.file == "-":
+            out.flush()  # a capture may be going on
     out.flush()
     if inspector.damaged and not options.json:
         _fail(f"{os.path.basename(options.file)} is damaged, see above")

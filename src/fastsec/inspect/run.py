@@ -1,7 +1,7 @@
 """``fastsec inspect`` without its command line: records out of a stream of octets, whatever these are.
 
 A record is a dict for JSON. ``type`` is ``pdu``; ``damage`` where the file is not what it should be, with ``where`` and
-``why``; ``note``; and last, once, ``end`` with counts.
+``why``; and last, once, ``end`` with counts.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ class Source:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        # What a pipe has now, not only when a whole chunk is there: somebody may be watching.
+        self._read = getattr(file, "read1", file.read)
         self._buffer = b""
         self._at = 0  # what lies before it has been taken
         self.offset = 0
@@ -39,7 +40,7 @@ class Source:
         if len(self._buffer) - self._at < count:
             parts = [self._buffer[self._at :]]
             lacking = count - len(parts[0])
-            while lacking > 0 and (more := self._file.read(max(CHUNK, lacking))):
+            while lacking > 0 and (more := self._read(max(CHUNK, lacking))):
                 parts.append(more)
                 lacking -= len(more)
             self._buffer, self._at = b"".join(parts), 0
