@@ -119,6 +119,10 @@ class HandshakePhase(DataPhase):
             raise HandshakeError("not our number", step="HandshakeAcc.tbs.token1.assoID")
         if taken.later is not None:
             raise taken.later
+        if numbers.is_live_elsewhere((int(n), int(m))):
+            # No fault of the peer's, which chose m by what it knows. Another number will do.
+            self.may_retry = True
+            raise LimitReached("OUR_ASSO_NUMBERS", "the pair of numbers is in use with another peer")
         self._pair = (int(n), int(m))
         numbers.hold(self._pair)
 

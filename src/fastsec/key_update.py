@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from fastsec import limits
+from fastsec import limits, profile
 from fastsec._core.crypto import Secret, sha256
 from fastsec._core.guard import GuardParams, OpenGuard
 from fastsec._core.pk import Ephemeral
@@ -76,12 +76,19 @@ def take_keys(own: Ephemeral, value: DhPublic, params: GuardParams, h2: bytes) -
 
 _MS: Final = 1000
 _POINT: Final = 65  # octets of an uncompressed point on a curve of 256 bits
+_MODP: Final = 256  # octets of a value of group 14
 _DIGEST: Final = 16  # octets kept of each SHA-256; side by side, because an association has many of them
 
 
 def _digest(value: bytes) -> bytes:
-    """What a public value is remembered by. Of a point that is its x-coordinate: its negative gives the same Z."""
-    return sha256(value[1:33] if len(value) == _POINT else value)[:_DIGEST]
+    """What a public value is remembered by, the same for its negative: that gives the same Z. Of a point it is the
+    x-coordinate; of a MODP value v the smaller of v and p - v, which give the same Z if the private key is even."""
+    if len(value) == _POINT:
+        value = value[1:33]
+    elif len(value) == _MODP:
+        v = int.from_bytes(value, "big")
+        value = min(v, abs(profile.MODP_2048_PRIME - v)).to_bytes(_MODP, "big")
+    return sha256(value)[:_DIGEST]
 
 
 class KeyUpdate:

@@ -138,13 +138,18 @@ class PeerNumbers:
         self._rejected[number] = now.mono_ms + limits.OUR_REPLAY_WINDOW * 1000
 
     def choose_server_number(self, n: int, now: Instant) -> int | None:
-        """A number m so that n:m is neither live nor in quarantine; None if there is none."""
+        """A number m so that n:m is neither live nor in quarantine with this peer, nor live with another; None if
+        there is none.
+
+        Control PDUs name their association by n:m alone. Were n:m live with two peers, one of them could have a
+        release or abort that we sign for it taken for one of the other's association.
+        """
         self._pairs.release(now.mono_ms)
         m = self._next_m.get(n)
         if m is None:
             m = self._first()
         for _ in range(limits.OUR_ASSO_NUMBERS):
-            if (n, m) not in self._pairs:
+            if (n, m) not in self._pairs and not self._memory.is_live((n, m)):
                 self._next_m[n] = self._after(m)
                 return m
             m = self._after(m)
@@ -157,6 +162,10 @@ class PeerNumbers:
     def is_live(self, pair: tuple[int, int]) -> bool:
         """Whether n:m is in use between the two identities, in either role."""
         return pair in self._pairs.live
+
+    def is_live_elsewhere(self, pair: tuple[int, int]) -> bool:
+        """Whether n:m is in use between the own identity and whomever."""
+        return self._memory.is_live(pair)
 
     def hold(self, pair: tuple[int, int], *, served: bool = False) -> None:
         """n:m is in use; ``served``: as server."""

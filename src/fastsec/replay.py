@@ -52,14 +52,18 @@ class Store(Protocol):
 class Pairs:
     """The pairs n:m between the own identity and one peer, in both roles: live, or resting for 20 minutes.
 
+    Arguments:
+        everywhere: n:m -> with how many peers it is live; shared by all peers.
+
     Attributes:
         served: the peer's number n -> n:m, of associations in which the peer is client.
         live: n:m -> role and process that has it, ``c0``, ``s3``.
     """
 
-    __slots__ = ("_queue", "_until", "live", "served")
+    __slots__ = ("_everywhere", "_queue", "_until", "live", "served")
 
-    def __init__(self) -> None:
+    def __init__(self, everywhere: dict[tuple[int, int], int]) -> None:
+        self._everywhere = everywhere
         self.live: dict[tuple[int, int], str] = {}
         self.served: dict[int, tuple[int, int]] = {}
         self._until: dict[tuple[int, int], int] = {}
@@ -74,13 +78,18 @@ class Pairs:
     def hold(self, pair: tuple[int, int], mark: str) -> None:
         """It is in use."""
         self._until.pop(pair, None)
+        if pair not in self.live:
+            self._everywhere[pair] = self._everywhere.get(pair, 0) + 1
         self.live[pair] = mark
         if mark[0] == "s":
             self.served[pair[0]] = pair
 
     def rest(self, pair: tuple[int, int], until_ms: int) -> None:
         """It is not in use any more, and will not be until then."""
-        self.live.pop(pair, None)
+        if self.live.pop(pair, None) is not None:
+            self._everywhere[pair] -= 1
+            if not self._everywhere[pair]:
+                del self._everywhere[pair]
         if self.served.get(pair[0]) == pair:
             del self.served[pair[0]]
         self._until[pair] = until_ms
@@ -121,6 +130,7 @@ class ReplayMemory:
         "_depth",
         "_exact",
         "_journal",
+        "_live",
         "_pairs",
         "_peers",
         "_second",
@@ -140,6 +150,7 @@ class ReplayMemory:
         self._turn: deque[str] = deque()
         self._exact: set[bytes] = set()
         self._pairs: dict[str, Pairs] = {}
+        self._live: dict[tuple[int, int], int] = {}
         self._stamps: dict[int, int] = {}
         self._journal: list[str] = []
         self._store: Store | None = None
@@ -267,8 +278,12 @@ class ReplayMemory:
         """Those with ``peer``. Change them by ``hold`` and ``rest`` here, so that the others learn of it."""
         found = self._pairs.get(peer)
         if found is None:
-            found = self._pairs[peer] = Pairs()
+            found = self._pairs[peer] = Pairs(self._live)
         return found
+
+    def is_live(self, pair: tuple[int, int]) -> bool:
+        """Whether n:m is in use with any peer, in either role."""
+        return pair in self._live
 
     def hold(self, peer: str, pair: tuple[int, int], *, served: bool) -> None:
         """n:m is in use; ``served``: n is the peer's."""
