@@ -405,3 +405,11 @@ def test_a_tlv_that_cannot_be_read_leaves_the_reader_where_it_was(octets: str) -
         assert (reader.tag, reader.first, reader.start, reader.stop, reader.after) == (0x04, 0, 2, 4, 4)
         assert reader.value() == reader.covered() == b"\xab\xcd"
         assert reader.raw() == bytes.fromhex("0402abcd")
+
+
+def test_nothing_but_octets_of_a_real_tag_is_written() -> None:
+    with pytest.raises(LocalError, match="end-of-contents"):
+        tlv(0, b"")
+    reader = Reader(b"\x30\x00")
+    with pytest.raises(DecodeError, match="not constructed"):
+        reader.enter()  # nothing has been read yet
