@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import struct
 from collections.abc import Callable
 from functools import cache
@@ -286,6 +287,28 @@ def test_much_other_traffic_costs_no_memory() -> None:
     packets = writer.segments([(True, octets, 0)] * 300, handshake=False)
     found = records(writer.pcap(packets))
     assert found[-1]["counts"]["directions: other"] == 1
+
+
+def test_any_order_and_overlap_gives_the_octets() -> None:
+    """Pieces of all sizes in all orders: each octet comes once, the first that came of each place."""
+    octets = bytes(range(200))
+    choice = random.Random(3)
+    for _ in range(200):
+        stream = tcp.Stream()
+        pieces = [(at, choice.choice((1, 3, 10, 40))) for at in range(0, 200, choice.choice((1, 2, 5)))]
+        pieces += [(at, 60) for at in range(0, 200, 60)]
+        choice.shuffle(pieces)
+        got = b""
+        for number, (at, size) in enumerate([(0, 0), *pieces]):
+            flags = 0x18 if number else 0x02
+            packet = writer.Packet(True, 1000 + at + bool(number), 0, flags, octets[at : at + size], 0)
+            segment = run.segment_of(run.Frame(1, 0, 101, writer.ipv4(packet), False))
+            assert not isinstance(segment, str)
+            for piece in stream.take(segment):
+                assert not piece.missing
+                got += piece.data
+        assert got == octets
+        assert not stream.pending
 
 
 def test_octets_that_wait_are_bounded() -> None:
