@@ -14,7 +14,7 @@ define copy
 	find $(1) -name '*.so' -delete
 endef
 
-.PHONY: help demo test bench fuzz soak icount coverage debug asan leaks ct types lint wheel vectors clean
+.PHONY: help demo test bench fuzz soak icount coverage debug asan leaks ct model types lint wheel vectors clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -77,6 +77,9 @@ fuzz: .venv/.fuzz  ## every decoder and the receive path under libFuzzer, FUZZ_S
 		$(if $(FUZZ_SANITIZE),--sanitized) --corpus ../fuzz-corpus --findings ../fuzz-findings \
 		--commit "$$(git describe --always --dirty 2>/dev/null)" $(FUZZ_ARGS)
 
+model: .venv/.test  ## check the formal model: no attack on the protocol, one on every mutation (about 3 min)
+	$(V)/python tests/model/check.py
+
 types: .venv/.lint  ## mypy --strict, and the stubs of the extensions against the extensions
 	$(V)/python -m mypy
 	MYPYPATH=src $(V)/python -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist scripts/stubtest-allowlist.txt $(patsubst src/fastsec/_core/%.pyx,fastsec._core.%,$(wildcard src/fastsec/_core/*.pyx))
@@ -107,7 +110,7 @@ clean:           ## remove what was built
 	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo]'
 	@touch $@
 
-.venv/.test: .venv/bin/python $(SOURCES)
+.venv/.test: .venv/bin/python $(SOURCES) scripts/system-packages.sh
 	scripts/system-packages.sh test
 	$(V)/python -m pip install -q --disable-pip-version-check -e '.[demo,test]'
 	@touch $@ .venv/.demo

@@ -30,6 +30,8 @@ build() {
 tests() {
     build
     need tshark command -v tshark
+    need maude command -v maude
+    need spin command -v spin
     need valgrind command -v valgrind # also its headers
 }
 bench() {
@@ -44,7 +46,7 @@ fuzz() {
 }
 
 case "${1:-}" in
-list) echo "gcc make libc6-dev libssl-dev python3 python3-venv python3-dev tshark stunnel4 valgrind clang"; exit 0 ;;
+list) echo "gcc make libc6-dev libssl-dev python3 python3-venv python3-dev tshark stunnel4 valgrind clang maude spin"; exit 0 ;;
 build) what=build ;;
 test) what=tests ;;
 bench) what=bench ;;
