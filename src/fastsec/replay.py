@@ -92,8 +92,9 @@ class Pairs:
                 del self._everywhere[pair]
         if self.served.get(pair[0]) == pair:
             del self.served[pair[0]]
-        self._until[pair] = until_ms
-        self._queue.append((until_ms, pair))
+        if self._until.get(pair) != until_ms:
+            self._until[pair] = until_ms
+            self._queue.append((until_ms, pair))
 
     def release(self, mono_ms: int) -> None:
         """Forget those that have rested."""

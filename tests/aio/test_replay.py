@@ -53,9 +53,9 @@ class Process:
         return self.memory.refuse_before is None
 
 
-def established(path, count: int = 1) -> None:
+def established(path, count: int = 1, identity: str = OWN) -> None:
     """Files of a memory that has nothing to refuse for its age."""
-    process = Process(path, (0, count))
+    process = Process(path, (0, count), identity)
     process.memory.refuse_before = None
     process.file._begin_generation(whole=True)
     process.kill()

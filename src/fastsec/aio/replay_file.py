@@ -188,7 +188,7 @@ class ReplayFile:
         before = self._memory.lines(now().utc_ms)
         if not self._claim_place():
             raise self._unusable(
-                f"process {self._worker} of {self._count} runs already; processes that share it each need a "
+                f"in use: process {self._worker} of {self._count} runs already; processes that share it each need a "
                 "worker = (i, N) of their own, i from 0 to N - 1"
             )
         loaded = False
@@ -205,12 +205,13 @@ class ReplayFile:
                 lacking = "" if complete or self._facts is None else "not all is there"
             except Damaged as damage:
                 complete, lacking = False, str(damage)
-            if alone or self._facts is not None or time.monotonic() >= latest:
+            current = self._file >= 0 and state_of(self._raw) != MOVED
+            if alone or current or time.monotonic() >= latest:
                 break
             self._unlock()  # those that run will notice and mend it
             time.sleep(PAUSE * 1000)
         try:
-            self._check(alone)
+            self._check(alone, current)
             facts = self._facts
             lost = facts is not None and facts.boot != self._boot
             if lost and parse_head(self._raw).state != CLOSED:
@@ -231,19 +232,18 @@ class ReplayFile:
         finally:
             self._unlock()
 
-    def _check(self, alone: bool) -> None:
-        """ConfigError unless it is ours and the others are of our kind."""
+    def _check(self, alone: bool, current: bool) -> None:
+        """ConfigError unless it is ours, and the others that run use what we found and are of our kind."""
         facts = self._facts
         if facts is not None and facts.identity != self._identity:
             raise self._unusable(f"belongs to {facts.identity}; each identity needs one of its own")
-        if not alone:
-            if facts is None:
-                raise self._unusable("was removed or damaged while other processes use it; stop them all first")
-            if facts.processes != self._count:
-                raise self._unusable(
-                    f"the processes that use it are {facts.processes}, not {self._count}; all need the same N in "
-                    "worker = (i, N): stop them all first"
-                )
+        if not alone and not current:
+            raise self._unusable("was removed or damaged while other processes use it; stop them all first")
+        if not alone and facts is not None and facts.processes != self._count:
+            raise self._unusable(
+                f"the processes that use it are {facts.processes}, not {self._count}; all need the same N in "
+                "worker = (i, N): stop them all first"
+            )
 
     def close(self) -> None:
         """Write down what is not yet, and let go."""
@@ -494,13 +494,13 @@ class ReplayFile:
             (file, raw), head, older = files[slot], heads[slot], heads[1 - slot]
             if head is None:
                 raise Damaged("its first line is damaged")
-            self._generation = head.generation
-            facts, start = self._read_facts(file, head)
-            self._length, self._raw, self._facts = head.length, raw, facts
             if self._file >= 0:
                 os.close(self._file)
-            self._file = file
             files[slot] = (-1, b"")
+            self._file, self._generation, self._length, self._raw = file, head.generation, head.length, raw
+            self._facts = None
+            facts, start = self._read_facts(file, head)
+            self._facts = facts
             self._memory.tidy(now().utc_ms)
             complete = head.state != LACKING
             if not facts.whole:

@@ -114,11 +114,16 @@ class Server:
         """What the flood rules of this server's identity have refused so far; None without security."""
         return self._maker.refusals if isinstance(self._maker, SecuredMaker) else None
 
-    async def listen(self, address: str, backlog: int) -> None:
+    async def listen(self, address: str, backlog: int, reuse_port: bool = False) -> None:
         """Begin to accept. OSError: the address cannot be bound."""
         host, port = parse_address(address, tls=self._tls is not None)
         self._listener = await self._runtime.loop.create_server(
-            self._accept, None if host == "*" else host, port, backlog=backlog, start_serving=False
+            self._accept,
+            None if host == "*" else host,
+            port,
+            backlog=backlog,
+            reuse_port=reuse_port or None,
+            start_serving=False,
         )
         try:
             for sock in self._listener.sockets:
@@ -271,6 +276,7 @@ def serve(
     osi: OsiParams | None = None,
     max_connections: int = limits.OUR_CONNECTIONS_MAX,
     backlog: int = 1024,
+    reuse_port: bool = False,
 ) -> Opening[Server]:
     """Accept secured associations (62351-4 native mode over OSI).
 
@@ -285,6 +291,8 @@ def serve(
         osi: selectors and sizes, if others than usual; then with the names.
         max_connections: more are closed at once.
         backlog: connections the operating system keeps waiting.
+        reuse_port: other processes listen on this address too, and the operating system shares connections out among
+            them (SO_REUSEPORT); under one identity they need ``config.worker``.
 
     Result: awaitable of, and context manager with, a ``Server``; leaving the block releases all associations.
 
@@ -293,7 +301,7 @@ def serve(
     """
     client = check_role(role)
     maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None)
-    return _serving(factory, address, maker, tls, max_connections, backlog)
+    return _serving(factory, address, maker, tls, max_connections, backlog, reuse_port)
 
 
 def plain_serve(
@@ -306,6 +314,7 @@ def plain_serve(
     initiate: bytes = b"",
     max_connections: int = limits.OUR_CONNECTIONS_MAX,
     backlog: int = 1024,
+    reuse_port: bool = False,
 ) -> Opening[Server]:
     """As ``serve``, without end-to-end security, for unmodified MMS peers.
 
@@ -314,17 +323,23 @@ def plain_serve(
             frames only, to measure.
     """
     maker = PlainMaker(osi, client=check_role(role), initiate=initiate)
-    return _serving(factory, address, maker, tls, max_connections, backlog)
+    return _serving(factory, address, maker, tls, max_connections, backlog, reuse_port)
 
 
 def _serving(
-    factory: HandlerFactory, address: str, maker: Maker, tls: TLSConfig | None, max_connections: int, backlog: int
+    factory: HandlerFactory,
+    address: str,
+    maker: Maker,
+    tls: TLSConfig | None,
+    max_connections: int,
+    backlog: int,
+    reuse_port: bool,
 ) -> Opening[Server]:
     parse_address(address, tls=tls is not None)
 
     async def start() -> Server:
         server = Server(runtime(), factory, maker, tls, max_connections)
-        await server.listen(address, backlog)
+        await server.listen(address, backlog, reuse_port)
         return server
 
     return Opening(start)
