@@ -22,7 +22,7 @@ from fastsec.aio.plain import PlainAssociation
 from fastsec.aio.wiring import CLOSED, LINGER, OPENING
 from fastsec.association import Association, Role
 from fastsec.envs.osi import OsiParams
-from fastsec.errors import FastsecError, LimitReached, LocalError
+from fastsec.errors import Aborted, FastsecError, LimitReached, LocalError
 from fastsec.instant import Instant
 from fastsec.outputs import Job
 from fastsec.peers import Endpoint
@@ -165,6 +165,13 @@ class Handler(AssociationHandler):
         self.events = 0
         self.opened = 0
         self.released_count = 0
+        self.asked = 0
+
+    @property
+    def heard(self) -> tuple[int, int, int, bool]:
+        """What only the peer's good signature brings about: opening, release, an end that the peer has explained."""
+        told = isinstance(self.error, Aborted) and self.error.side == "peer"
+        return self.opened, self.released_count, self.asked, told
 
     def _alive(self) -> None:
         assert not self.over, "a callback after ended"
@@ -194,6 +201,7 @@ class Handler(AssociationHandler):
     def release_requested(self, assoc: Connection) -> None:
         """The peer wants to release."""
         self._alive()
+        self.asked += 1
 
     def released(self, assoc: Connection) -> None:
         """Both have released."""

@@ -211,6 +211,7 @@ class Peer:
         self.time_ms = UTC
         self.seq = -1
         self.signed_ms = UTC
+        self.forged = False  # whether the last signed PDU is of somebody whose word counts for nothing
         self.server_key = server_key
         self.frames: deque[bytes] = deque(maxlen=8)
         h2 = scene.opened[role].keys.h2
@@ -297,7 +298,9 @@ class Peer:
         """A reject, abort or release of which the input picks kind, fields, signer, and changes before and after
         signing."""
         kind = _CONTROLS[how % len(_CONTROLS)]
-        signer = SIGNERS[self.role is Role.CLIENT][bits.octet() % 5]
+        number = bits.octet() % 5
+        self.forged = number in FORGERS
+        signer = SIGNERS[self.role is Role.CLIENT][number]
         fields = bits.octet()
         self.signed_ms = max(self.signed_ms + 1, CLOCK.utc_ms)
         ms = self.signed_ms if not fields & 1 else CLOCK.utc_ms + bits.signed() * 10_000
@@ -359,6 +362,7 @@ def tsdu_of(carrier: Carrier, pdu: bytes | None, params: OsiParams, how: int) ->
 
 CLIENT_PARAMS: Final = params_of(Config(credential=credential(CLIENT), trust=trust()), SERVER)
 PEER_TITLE: Final = CLIENT_PARAMS.local.title
+FORGERS: Final = (1, 3, 4)
 # Who signs, by whether the side under test is the client: the peer, itself (reflection), the peer with another key,
 # the peer by another authority, the peer expired.
 SIGNERS: Final = {

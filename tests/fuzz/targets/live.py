@@ -23,12 +23,12 @@ from fastsec.errors import DecodeError
 from fastsec.handshake import MadeRequest, TakenRequest, make_acceptance, make_request
 from fastsec.keys import derive, hash_acceptance, hash_request
 from fastsec.pki.path import VerifiedPeer
-from fastsec.secpdu.der import assemble, decode
+from fastsec.secpdu.der import assemble, decode, encode_handshake_tbs
 from fastsec.secpdu.fields import Carrier, SecPduKind
 from fastsec.secpdu.model import Handshake
 from fuzz.kit import Bits, Target, edited, packed
 from fuzz.live import Bench
-from fuzz.oracle import CLIENT_PARAMS, CLOCK, POLICIES, SIGNERS, Keys, Peer, Scene, frames_of, tsdu_of
+from fuzz.oracle import CLIENT_PARAMS, CLOCK, FORGERS, POLICIES, SIGNERS, Keys, Peer, Scene, frames_of, tsdu_of
 from fuzz.targets.osi import CONVERSATIONS, framed, piece
 
 STEPS_MAX: Final = 10
@@ -128,6 +128,14 @@ def _tell(bench: Bench, peer: Peer, octets: bytes, what: int) -> None:
         _send(bench, octets, what)
 
 
+def _tell_signed(bench: Bench, peer: Peer, octets: bytes, what: int) -> None:
+    """What somebody signed whose word counts for nothing brings about nothing that a good signature would."""
+    idle = not (bench.unread or bench.runtime.jobs.waiting or bench.hold)
+    before = bench.handler.heard
+    _tell(bench, peer, octets, what)
+    assert not (idle and peer.forged) or bench.handler.heard == before, "a forged signature was believed"
+
+
 def _data(bench: Bench, peer: Peer, bits: Bits, what: int) -> None:
     count = 1 + (what >> 4 & 3)
     size = bits.octet()
@@ -175,7 +183,7 @@ def _control(bench: Bench, peer: Peer, bits: Bits, what: int) -> None:
     carrier = CARRIER_OF[kind]
     if what & 16:
         carrier = tuple(Carrier)[bits.octet() % 6]
-    _tell(bench, peer, peer.carried(carrier, pdu, what >> 5), what)
+    _tell_signed(bench, peer, peer.carried(carrier, pdu, what >> 5), what)
 
 
 def _release(bench: Bench, peer: Peer, bits: Bits, what: int) -> None:
@@ -235,12 +243,16 @@ def _request(number: int) -> tuple[MadeRequest, Handshake]:
     return made, pdu
 
 
-def _signed_anew(bits: Bits, pdu: Handshake, role: Role, fields: int) -> tuple[bytes, bytes]:
+def _signed_anew(bits: Bits, pdu: Handshake, peer: Peer, fields: int) -> tuple[bytes, bytes]:
     """(tbs, SecPDU): the handshake PDU after changes before and after signing."""
+    number = bits.octet() % 5 if fields & 2 else 0
+    peer.forged = number in FORGERS
+    signer = SIGNERS[peer.role is Role.CLIENT][number]
     tbs = pdu.tbs
+    if number:
+        tbs = encode_handshake_tbs(pdu.token1._replace(pk_cert=signer.certificate), pdu.appl_data)
     if fields & 1:
         tbs = edited(bits, tbs)
-    signer = SIGNERS[role is Role.CLIENT][bits.octet() % 5] if fields & 2 else SIGNERS[role is Role.CLIENT][0]
     pp = bits.chunk().decode("latin-1")[:30] if fields & 4 else pdu.pp
     octets = assemble(pdu.kind, pp, tbs, pdu.algo, signer.signer.sign(tbs))
     if fields & 8:
@@ -282,11 +294,11 @@ def _shake(bench: Bench, peer: _Beginner, bits: Bits, what: int) -> None:
     fields = bits.octet()
     if peer.role is Role.SERVER:
         _, pdu = _request(peer.number)
-        _, octets = _signed_anew(bits, pdu, peer.role, fields)
+        _, octets = _signed_anew(bits, pdu, peer, fields)
         tsdu = tsdu_of(Carrier.ASSOCIATE_REQ, octets, peer.scene.osi[peer.role], 0)
         if fields & 16:
             tsdu = edited(bits, tsdu)
-        _tell(bench, peer, dt(tsdu, 65_531), what)
+        _tell_signed(bench, peer, dt(tsdu, 65_531), what)
         _adopt(peer)
     else:
         _accept(bench, peer, bits, what, fields)
@@ -342,7 +354,8 @@ def _accept(bench: Bench, peer: _Beginner, bits: Bits, what: int, fields: int) -
     made = make_acceptance(peer.scene.configs[Role.SERVER], taken, asso_id, CLOCK.utc_ms, RESPONSE, 8000)
     pdu = decode(Carrier.ASSOCIATE_RSP, made.pdu)
     assert isinstance(pdu, Handshake)
-    tbs, octets = (pdu.tbs, made.pdu) if not fields & 15 else _signed_anew(bits, pdu, peer.role, fields)
+    peer.forged = False
+    tbs, octets = (pdu.tbs, made.pdu) if not fields & 15 else _signed_anew(bits, pdu, peer, fields)
     tsdu = tsdu_of(Carrier.ASSOCIATE_RSP, octets, peer.scene.osi[peer.role], 1)
     if fields & 16:
         tsdu = edited(bits, tsdu)
@@ -351,7 +364,7 @@ def _accept(bench: Bench, peer: _Beginner, bits: Bits, what: int, fields: int) -
     peer.server_key = made.key
     made.okm.wipe()
     _keyed(peer, made.key.derive(token.dh_key[0].public))
-    _tell(bench, peer, dt(tsdu, 65_531), what)
+    _tell_signed(bench, peer, dt(tsdu, 65_531), what)
 
 
 @lru_cache

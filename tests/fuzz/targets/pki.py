@@ -261,6 +261,9 @@ def path(data: bytes) -> None:
     for above in found.chain:
         assert above.is_ca
         assert above.subject == below.issuer
+        # The signature, by somebody else's code.
+        point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), above.public_key.octets)
+        point.verify(below.signature, below.tbs, ec.ECDSA(SHA256()))
         below = above
     with contextlib.suppress(HandshakeError):
         again = store.recheck(found, utc + bits.signed() * 10_000_000)
