@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from engine_pair import CLIENT, INITIATE, SERVER, UTC, ConnectionPair, config
+from engine_pair import ANSWER, CLIENT, INITIATE, READ, SERVER, UTC, ConnectionPair, config
 from fastsec import limits, profile
 from fastsec._core.pk import Ephemeral
-from fastsec.association import Established, Released, ReleaseIndication
+from fastsec.association import Confirmed, Established, Released, ReleaseIndication
 from fastsec.config import Policy
 from fastsec.errors import DecodeError
 from fastsec.instant import Instant
@@ -100,3 +100,47 @@ def test_the_negative_of_a_modp_value_is_refused_too() -> None:
     with pytest.raises(DecodeError, match="used before"):
         keys.check_rekey(DhPublic(group, negative), 1)
     keys.check_rekey(DhPublic(group, Ephemeral.generate(group).public), 1)
+
+
+# --- limits that the model shows, played on the engine ----------------------------------------------------------------
+
+
+def relayed() -> tuple[ConnectionPair, ConnectionPair]:
+    """The attacker, a peer of the server's under its own name, hands the server's answer on to the client."""
+    client, server = endpoint(CLIENT), endpoint(SERVER)
+    attacker = ConnectionPair(endpoints=(endpoint(OTHER), server)).open()
+    victim = ConnectionPair(endpoints=(client, server))
+    victim.client.start(INITIATE)
+    victim.link.clear()
+    (answer,) = [sent for who, sent in attacker.wire if sent.carrier is Carrier.ASSOCIATE_RSP]
+    victim.deliver(victim.client, answer)
+    return victim, attacker
+
+
+def test_before_confirmation_the_server_may_have_answered_somebody_else() -> None:
+    """HandshakeAcc signs nothing of the request; but no transfer of the server's will ever verify."""
+    victim, attacker = relayed()
+    assert victim.client.seen(Established)
+    assert not victim.client.confirmed
+    attacker.server.send(ANSWER)
+    sent = attacker.wire[-1][1]
+    assert sent.carrier is Carrier.DATA
+    victim.deliver(victim.client, sent)
+    assert not victim.client.received
+    assert not victim.client.seen(Confirmed)
+    assert victim.client.events == ["ENCR_BAD_ICV"]
+
+
+def test_a_release_before_confirmation_proves_nothing() -> None:
+    """The server's answer to the attacker's release fits, since both associations have the same n:m."""
+    victim, attacker = relayed()
+    victim.client.send(READ)
+    victim.client.release()
+    later = Instant(attacker.now.utc_ms + 1000, attacker.now.mono_ms + 1000)
+    attacker.now = victim.now = later
+    attacker.client.release()
+    attacker.move()
+    (answer,) = [sent for who, sent in attacker.wire if who == "server" and sent.carrier is Carrier.RELEASE_RSP]
+    victim.deliver(victim.client, answer)
+    assert victim.client.seen(Released)
+    assert not victim.client.confirmed
