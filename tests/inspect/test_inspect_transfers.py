@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from inspect_world import POLICIES, anomalies, records, secpdus, whole_life, world
 
 from engine_pair import ANSWER, INITIATE, READ
+from fastsec._core.crypto import aes_cbc, hmac_sha256
 from fastsec._core.guard import scan_transfer
 from fastsec.aio.keylog import KeyLogFile
 from fastsec.errors import DecodeError, PeerError, ReplayError
@@ -74,6 +75,22 @@ def test_every_flipped_bit_is_judged_as_the_guard_judges_it(suite: object) -> No
                 assert caught.value.check == "asso-id"
 
 
+@pytest.mark.parametrize("tail", [b"\x0b" * 11, bytes(10) + b"\x0b", b"\x0b" * 10 + b"\x00", b"\x0b" * 10 + b"\x11"])
+def test_padding_is_judged_as_the_guard_judges_it(tail: bytes) -> None:
+    suite = next(suite for suite in SUITES if suite.mode == "CBC_HMAC")
+    ik, ek = key_octets(suite)
+    pdu = seal_guard(suite).seal(APPL, T0)
+    sealed = parse(pdu)
+    assert sealed.iv is not None
+    assert sealed.auth is not None
+    data = aes_cbc(ek, sealed.iv, APPL + tail, True)
+    forged = pdu.replace(sealed.data, data)
+    forged = forged.replace(sealed.auth.icv, hmac_sha256(ik, parse(forged).tbp))
+    verdict = verdict_of_the_guard(suite, forged)
+    assert verdict == verdict_of_inspect(suite, forged)
+    assert bool(verdict) == (tail != b"\x0b" * 11)
+
+
 @settings(max_examples=200)
 @given(suite=st.sampled_from(SUITES), data=st.data())
 def test_whatever_comes_is_taken_apart_or_refused(suite: object, data: st.DataObject) -> None:
@@ -96,7 +113,6 @@ def test_whatever_comes_is_taken_apart_or_refused(suite: object, data: st.DataOb
 
 def test_optional_fields_in_the_indefinite_form() -> None:
     """tbp, token2 with end-of-contents octets: these are covered too."""
-    from fastsec._core.crypto import hmac_sha256
     from fastsec.negotiation import HMAC_SHA256
 
     token = b"\x30\x80\x0c\x031:2\x18\x1320261120114419.000Z\x02\x01\x07\x83\x01\xff\0\0"
