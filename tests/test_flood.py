@@ -41,6 +41,8 @@ class Kept:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
+    is_shared = True
+
     def look(self) -> None:
         pass
 

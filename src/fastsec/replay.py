@@ -28,6 +28,10 @@ Remembered = Literal["new", "replay", "full"]
 class Store(Protocol):
     """Shares a memory among processes, and keeps it. Lines are those of ``ReplayMemory.take``."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether there are other processes, which have to know soon of all that changes."""
+
     def look(self) -> None:
         """Take over what other processes have added, as far as that can be had without waiting for anybody."""
 
@@ -138,6 +142,7 @@ class ReplayMemory:
         "_stamps",
         "_store",
         "_turn",
+        "_urgent",
         "floor_ms",
         "refuse_before",
         "worker",
@@ -155,6 +160,7 @@ class ReplayMemory:
         self._stamps: dict[int, int] = {}
         self._journal: list[str] = []
         self._store: Store | None = None
+        self._urgent = False
         self._depth = 0
         self._second = -1
         self._cutoff = ""
@@ -165,6 +171,7 @@ class ReplayMemory:
         """Share through ``store`` from now on, which has given all its lines to ``take`` already; None: no longer."""
         self._store = store
         self._journal = []
+        self._urgent = False
 
     def __enter__(self) -> ReplayMemory:
         """A step of all processes begins; may be nested. LimitReached: not possible now, nothing may be decided."""
@@ -184,23 +191,26 @@ class ReplayMemory:
                 self._store.end(lines)
             except BaseException:
                 self._journal = lines + self._journal  # the next step tries again
+                self._urgent = True
                 if kind is None:
                     raise
 
     def flush(self) -> None:
-        """Keep what was noted outside a step, if there is anything. LimitReached: not possible now, try again later."""
-        if self._journal and not self._depth:
+        """Keep what was noted outside a step, unless it can wait. LimitReached: not possible now, try again later."""
+        if self._urgent and not self._depth:
             with self:
                 pass
 
     def drain(self) -> list[str]:
         """What was noted and is not yet kept; the caller keeps it."""
         lines, self._journal = self._journal, []
+        self._urgent = False
         return lines
 
-    def _note(self, line: str) -> None:
+    def _note(self, line: str, urgent: bool) -> None:
         if self._store is not None:
             self._journal.append(line)
+            self._urgent = self._urgent or urgent
 
     # --- handshakes seen ---
 
@@ -240,8 +250,7 @@ class ReplayMemory:
             kept = digest[:_DIGEST]
             entries[key] = kept
             self._exact.add(kept)
-            if self._store is not None:
-                self._journal.append(f"{peer} {key} {kept.hex()}")
+            self._note(f"{peer} {key} {kept.hex()}", True)
             return "new"
 
     def _open(self, peer: str) -> dict[str, bytes]:
@@ -290,12 +299,12 @@ class ReplayMemory:
         """n:m is in use; ``served``: n is the peer's."""
         mark = f"{'s' if served else 'c'}{self.worker}"
         self.pairs(peer).hold(pair, mark)
-        self._note(f"{peer} +{mark} {pair[0]}:{pair[1]}")
+        self._note(f"{peer} +{mark} {pair[0]}:{pair[1]}", True)
 
     def rest(self, peer: str, pair: tuple[int, int], until_ms: int) -> None:
         """n:m is not in use any more; it rests until then (monotonic clock)."""
         self.pairs(peer).rest(pair, until_ms)
-        self._note(f"{peer} -{until_ms} {pair[0]}:{pair[1]}")
+        self._note(f"{peer} -{until_ms} {pair[0]}:{pair[1]}", self._store is not None and self._store.is_shared)
 
     def is_served(self, peer: str, n: int, mono_ms: int) -> bool:
         """Whether the peer's number n is live, in whichever process. What a process has left behind is not."""
@@ -328,7 +337,7 @@ class ReplayMemory:
         """An own HandshakeReq has this time; noted once a second, rounded up."""
         if utc_ms > self._stamps.get(self.worker, 0):
             self._stamps[self.worker] = until = (utc_ms // _STAMP_STEP + 1) * _STAMP_STEP
-            self._note(f". ={self.worker} {until}")
+            self._note(f". ={self.worker} {until}", True)
 
     def raise_floor(self, *, alone: bool) -> None:
         """Let own requests be later than those of earlier runs; ``alone``: no other process runs, and the numbers may

@@ -163,7 +163,8 @@ def test_pairs_rest_after_a_restart(path) -> None:
         memory.hold(PEER, (3, 4), served=False)
         memory.hold(PEER, (5, 6), served=True)
     memory.rest(PEER, (5, 6), now().mono_ms + 1_000_000)
-    memory.flush()
+    memory.flush()  # that can wait
+    assert first.accept(1) == "new"
     first.kill()
     again = Process(path).memory
     pairs = again.pairs(PEER)

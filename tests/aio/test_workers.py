@@ -474,7 +474,6 @@ if not child:
     os._exit(19)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 17
 assert process.accept(1) == "new"
-assert process.file._record_lock(36, 1, 1)  # F_OFD_GETLK
 """
 
 

@@ -137,6 +137,11 @@ class ReplayFile:
             return False
         return command != fcntl.F_OFD_GETLK or struct.unpack(_FLOCK, found)[0] == fcntl.F_UNLCK
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether there are other processes."""
+        return self._count > 1
+
     def is_alive(self, worker: int) -> bool:
         """Whether the process with this index runs."""
         return worker == self._worker or not self._record_lock(fcntl.F_OFD_GETLK, worker, 1)
@@ -247,8 +252,8 @@ class ReplayFile:
 
     def close(self) -> None:
         """Write down what is not yet, and let go."""
-        with contextlib.suppress(LimitReached):
-            self._memory.flush()
+        with contextlib.suppress(LimitReached), self._memory:
+            pass
         self._memory.attach(None)
         if self._file >= 0:
             with contextlib.suppress(OSError, LimitReached, Damaged):
