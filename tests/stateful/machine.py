@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections import deque
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -14,14 +13,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from engine_pair import CLIENT, INITIATE, RESPONSE, SERVER, UTC, Side, config, credential
 from fastsec import limits
-from fastsec.association import ReleaseIndication, Send
+from fastsec.association import ReleaseIndication
 from fastsec.config import Policy
 from fastsec.errors import Aborted, LimitReached, Rejected
 from fastsec.instant import Instant
 from fastsec.peers import Endpoint
 from fastsec.secpdu.fields import Carrier
 from fastsec.state import OVER, SERVER_HANDSHAKE, State
-from stateful.life import REACHED, Clock, Life, Packet
+from stateful.attacks import BOTH, PICK, Attacks
+from stateful.life import REACHED, Clock, Life
 from stateful.model import IN_DATA
 from stateful.noted import NotedSecrets
 from test_handshake import MODES
@@ -29,15 +29,13 @@ from test_handshake import MODES
 UNCONFIRMED = 4  # instead of 64 per peer; tests/test_flood.py has the true number
 LIVES = 6
 NEAR_MS = 9 * 60_000  # clocks closer than this never make a time fault by themselves
-PICK = st.integers(0, 63)
-BOTH = st.booleans()
 STEPS = st.sampled_from(
     (-1, 1, 3000, -5000, -100_000, 100_000, 100_000, -100_000, 200_000, -200_000, 660_000, -660_000)
 )
 SIZES = st.sampled_from((2, 2, 3, 40, 200, 5000))
 
 
-class EngineMachine(RuleBasedStateMachine):
+class EngineMachine(Attacks, RuleBasedStateMachine):
     """See the module. Rules that attack mark the association; in all others any event at all is a failure."""
 
     def __init__(self) -> None:
@@ -354,116 +352,6 @@ class EngineMachine(RuleBasedStateMachine):
             REACHED["clocks far apart"] += 1
             for life in self.lives:
                 life.skewed = True
-
-    # --- who sits in the middle -------------------------------------------------------------------------------------
-
-    def attack(self, pick: int, what: str) -> Life:
-        life = self.life(pick)
-        life.attacked = True
-        REACHED[f"attack {what}"] += 1
-        return life
-
-    def under_way(self, pick: int, to_server: bool) -> deque[Packet]:
-        """What is on a link; if nothing is, the application is made to send."""
-        life = self.life(pick)
-        side = life.client if to_server else life.server
-        if not life.links[to_server] and side.association.state is State.OPEN:
-            life.send(side, [self.data(2), self.data(40)])
-        return life.links[to_server]
-
-    @precondition(lambda self: self.lives)
-    @rule(pick=PICK, to_server=BOTH)
-    def drop(self, pick: int, to_server: bool) -> None:
-        link = self.under_way(pick, to_server)
-        if link:
-            self.attack(pick, "drop")
-            link.popleft()
-
-    @precondition(lambda self: self.lives)
-    @rule(pick=PICK, to_server=BOTH)
-    def duplicate(self, pick: int, to_server: bool) -> None:
-        link = self.under_way(pick, to_server)
-        if link:
-            link.insert(1, link[0])
-            self.attack(pick, "duplicate")
-
-    @precondition(lambda self: self.lives)
-    @rule(pick=PICK, to_server=BOTH)
-    def reorder(self, pick: int, to_server: bool) -> None:
-        link = self.under_way(pick, to_server)
-        if len(link) > 1:
-            link[0], link[1] = link[1], link[0]
-            self.attack(pick, "reorder")
-
-    @precondition(lambda self: self.lives)
-    @rule(pick=PICK, to_server=BOTH, where=st.integers(0, 10_000), bit=st.integers(0, 7))
-    def corrupt(self, pick: int, to_server: bool, where: int, bit: int) -> None:
-        life = self.life(pick)
-        link = self.under_way(pick, to_server)
-        if link and link[0].sent.pdu:
-            octets = bytearray(link[0].sent.pdu)
-            # The nonce in a GMAC algorithm does not count (specification 3.1), so only what surely does: the ends.
-            at = where % len(octets) if life.client.association.mode != 1 else -1 - where % 12
-            if link[0].transfer is not None and b"\x04\x0c" + bytes(12) in octets:
-                at = -1 - where % 12
-            octets[at] ^= 1 << bit
-            self.attack(pick, "corrupt")
-            life.arrive(link.popleft(), octets=bytes(octets))
-
-    @precondition(lambda self: self.lives)
-    @rule(pick=PICK, to_server=BOTH, which=PICK)
-    def replay(self, pick: int, to_server: bool, which: int) -> None:
-        """Something that went this way before, however old its key."""
-        life = self.life(pick)
-        old = [packet for packet in life.history if packet.to_server is to_server]
-        if old:
-            self.attack(pick, "replay")
-            life.arrive(old[which % len(old)])
-
-    @precondition(lambda self: self.lives)
-    @rule(pick=PICK, to_server=BOTH, which=PICK)
-    def reflect(self, pick: int, to_server: bool, which: int) -> None:
-        life = self.life(pick)
-        old = [packet for packet in life.history if packet.to_server is not to_server]
-        if old:
-            self.attack(pick, "reflect")
-            life.arrive(old[which % len(old)], at=life.server if to_server else life.client)
-
-    @precondition(lambda self: len(self.lives) > 1)
-    @rule(pick=PICK, other=PICK, to_server=BOTH, which=PICK)
-    def inject(self, pick: int, other: int, to_server: bool, which: int) -> None:
-        """Something of another association of the same identities."""
-        life, source = self.life(pick), self.life(other)
-        found = [packet for packet in source.history if packet.to_server is to_server]
-        if source is not life and found:
-            self.attack(pick, "inject")
-            life.arrive(found[which % len(found)])
-
-    @precondition(lambda self: self.lives or self.past)
-    @rule(pick=PICK)
-    def replay_request(self, pick: int) -> None:
-        """A recorded HandshakeReq to a fresh connection: refused before any public-key work if it was accepted."""
-        known = [life for life in (*self.past, *self.lives) if life.history]
-        if not known:
-            return
-        source = known[pick % len(known)]
-        request = source.history[0].sent
-        if request.carrier is not Carrier.ASSOCIATE_REQ:
-            return
-        server = self.endpoints.index(source.endpoints[1]) if source.endpoints[1] in self.endpoints else None
-        if server is None:
-            return
-        life = self.new_life(server == 0)
-        self.attack(len(self.lives) - 1, "request replayed")
-        seen = State.DECIDING in source.since[source.server]
-        age = life.clock_of(life.server).now.utc_ms - self.taken_requests.get(request.pdu, 0)
-        life.arrive(Packet(request, None, True))
-        if seen and 0 <= age < 300_000 and not life.skewed and not source.skewed:
-            assert life.server.events == ["REPLAY_DETEC_ASS_REQ"]
-            assert [output for output in life.server.outputs if isinstance(output, Send)] == [Send(Carrier.ABORT, None)]
-            assert not life.server.jobs
-            REACHED["exact repeat of a request refused"] += 1
-        life.do(life.client, "abort", None)
 
     # --- what always holds ------------------------------------------------------------------------------------------
 
