@@ -80,6 +80,7 @@ class Middle:
         self.acceptance = b""
         self._caught: dict[str, asyncio.Queue[Indication | None]] = {UP: asyncio.Queue(), DOWN: asyncio.Queue()}
         self._holding: set[str] = set()
+        self.told = False  # whether this line stands in an attempt
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- the line ---
@@ -219,6 +220,7 @@ class Middle:
             await self.victim.wait("ended")
         await asyncio.gather(*self._tasks)
         self.close()
+        self.told = True
         return Attempt(self.kind, self.up.at, heard=self.victim.events, ending=self.up.ending or "closed")
 
 
@@ -229,7 +231,7 @@ async def standing(world: World, kind: str, name: str) -> AsyncIterator[Middle]:
     try:
         yield middle
     except TurnedAway as error:
-        if hasattr(middle, "up") and middle.up.at != str(error):  # another line of this attempt was
+        if hasattr(middle, "up") and middle.up.at != str(error) and not middle.told:  # another line of this attempt was
             world.asides.append(Attempt(kind, middle.up.at, aside=True))
         raise
     finally:

@@ -223,7 +223,7 @@ class Wiring(asyncio.Protocol):
 
     def _carry(self, send: Send) -> None:
         osi, carrier, pdu = self._osi, send.carrier, send.pdu
-        if osi is None:
+        if osi is None or osi.closed:  # the peer has ended it; what is still being verified tells the engine how
             return
         try:
             if carrier is Carrier.DATA:
