@@ -118,10 +118,10 @@ DOCUMENT = """# Coverage
 
 Which branches of the floors below the adapters the tests take, by `make coverage`; it fails below {floor:g} % in an
 area. Python: coverage.py, `--branch`. Cython: the modules are built with gcc's counters, and each decision in the
-generated C that stands for a condition of the source is mapped back to its line: every operand of `and` and `or`,
-conditional expressions and loops included, so it is stricter than for Python. What Cython adds for itself (error returns,
-None checks, arguments) does not count. `scripts/coverage_pyx.py` has the rules. Line numbers are those of the day it
-was measured.
+generated C that stands for a condition of the source is mapped back to its line. Every operand of `and` and `or`,
+conditional expressions and loops are included, so it is stricter than for Python. What Cython adds for itself (error
+returns, None checks, arguments) does not count. `scripts/coverage_pyx.py` has the rules. Line numbers are those of the
+day it was measured.
 
 {table}
 
