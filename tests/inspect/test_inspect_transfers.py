@@ -15,6 +15,8 @@ from fastsec._core.crypto import aes_cbc, hmac_sha256
 from fastsec._core.guard import scan_transfer
 from fastsec.aio.keylog import KeyLogFile
 from fastsec.errors import DecodeError, PeerError, ReplayError
+from fastsec.inspect import transfer
+from fastsec.inspect.association import TRIALS_MAX
 from fastsec.inspect.keylog import LINES_MAX, KeyLog
 from fastsec.inspect.source import Damage
 from fastsec.inspect.transfer import Key, open_with, parse
@@ -89,6 +91,25 @@ def test_padding_is_judged_as_the_guard_judges_it(tail: bytes) -> None:
     verdict = verdict_of_the_guard(suite, forged)
     assert verdict == verdict_of_inspect(suite, forged)
     assert bool(verdict) == (tail != b"\x0b" * 11)
+
+
+@pytest.mark.parametrize("suite", [suite for suite in SUITES if suite.icv_len and "AE" not in suite.mode], ids=suite_id)
+@pytest.mark.parametrize("size", [0, 1, 11, 12, 13, 16, 17, 31, 33])
+def test_an_icv_of_another_length(suite: object, size: int) -> None:
+    pdu = seal_guard(suite).seal(APPL, T0)  # type: ignore[arg-type]
+    auth = parse(pdu).auth
+    assert auth is not None
+    icv = (auth.icv * 3)[:size]
+    tbp = pdu[2:] if pdu[1] < 128 else pdu[3:]
+    inner = tbp[: 2 + tbp[1]] if tbp[1] < 128 else tbp[: 3 + tbp[2]]
+    head = b"" if auth.nonce is None else b"\x80\x0c" + auth.nonce
+    assert auth.algorithm is not None
+    content = head + auth.algorithm.der + bytes((4, size)) + icv
+    whole = inner + bytes((0x30, len(content))) + content
+    forged = b"\x30\x81" + bytes((len(whole),)) + whole
+    assert parse(forged).auth == auth._replace(icv=icv)
+    verdict = verdict_of_inspect(suite, forged)
+    assert verdict == verdict_of_the_guard(suite, forged) == ("" if icv == auth.icv else "icv")
 
 
 @settings(max_examples=200)
@@ -201,7 +222,7 @@ def test_one_key_log_for_many_associations(tmp_path: Path) -> None:
             assert "token2" not in pdu or pdu["opened"]["icv"] == "verified"
 
 
-def test_trials_are_bounded() -> None:
+def test_trials_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log with many associations of one number does not make each PDU cost more."""
     made = world()
     made.pair.open().confirm()
@@ -212,6 +233,12 @@ def test_trials_are_bounded() -> None:
     problems = [pdu["opened"]["problem"] for pdu in found]
     assert problems[:4] == ["no key of the key log fits"] * 4
     assert set(problems[5:]) == {"the key log has no key for this association"}
+    # One association with very many keys is no way around.
+    epochs = [line.replace("epoch=0", f"epoch={n}").replace(line[-8:], f"{n:08x}") for n in range(3000)]
+    tried = []
+    monkeypatch.setattr(transfer, "open_with", lambda pdu, key: tried.append(key) or open_with(pdu, key))
+    records(writer.pcap(writer.segments(middle * 50, handshake=False)), KeyLog(epochs))
+    assert len(tried) == TRIALS_MAX
 
 
 # --- the key log ------------------------------------------------------------------------------------------------------
