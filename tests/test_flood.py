@@ -120,6 +120,7 @@ def test_a_full_memory_refuses_that_peer_and_no_other(monkeypatch: pytest.Monkey
     assert pairs[3].client.error.transient
     neighbour = ConnectionPair(endpoints=(Endpoint(config(other), now=Instant(UTC - 3_600_000, 0)), server))
     neighbour.open()
+    assert server.refusals == Refusals(memory=1)
 
 
 def test_a_client_whose_memory_is_full_takes_no_acceptance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,6 +492,7 @@ def test_a_server_without_a_number_left_refuses_for_the_moment() -> None:
     pair.move()
     assert pair.client.error.transient
     assert pair.server.error.limit == "OUR_ASSO_NUMBERS"
+    assert pair.endpoints[1].refusals == Refusals(numbers=1)
     assert not pair.endpoints[1].numbers(CLIENT.oid).live_as_server
     assert not pair.endpoints[1].numbers(CLIENT.oid).unconfirmed
 
