@@ -105,16 +105,6 @@ def _read_time(tag: int) -> Read:
     return read
 
 
-def _read_integer(tag: int, maximum: int) -> Read:
-    def read(reader: Reader) -> int:
-        value = reader.integer(tag)
-        if not 0 <= value <= maximum:
-            raise DecodeError(f"number outside 0 to {maximum}")
-        return value
-
-    return read
-
-
 def _read_cert_path(tag: int, maximum: int) -> Read:
     def read(reader: Reader) -> tuple[bytes, ...]:
         reader.expect(tag)
@@ -177,7 +167,8 @@ def _read_encr_mode(reader: Reader) -> AeaOffer | NonAeaOffer:
 
 
 def reader_of(field: Field) -> Read:
-    """The function that reads this component; its next TLV must be it. DecodeError if it is not."""
+    """The function that reads this component where the compiled loop does not; its next TLV must be it. DecodeError if
+    it is not."""
     tag, maximum = field.tag, field.maximum
     limit = maximum or -1
     match field.kind:
@@ -191,12 +182,6 @@ def reader_of(field: Field) -> Read:
             return _read_dh_set(tag, maximum)
         case Kind.ENCR_MODE:
             return _read_encr_mode
-        case Kind.INTEGER:
-            return _read_integer(tag, maximum)
-        case Kind.NAMED_BITS:
-            return lambda reader: reader.named_bits(tag)
-        case Kind.OCTETS:
-            return lambda reader: reader.octets(tag, limit)
         case Kind.TIME:
             return _read_time(tag)
         case Kind.UTF8:
@@ -335,6 +320,9 @@ _HOW: Final = {
 }
 
 
+_READ_COMPILED: Final = {Kind.INTEGER, Kind.NAMED_BITS, Kind.OCTETS}  # whole; of the other kinds what is usual
+
+
 def components_of(table: tuple[Field, ...]) -> components.Components:
     """What reads and writes the components of one table; the loops over it are compiled."""
     rows = tuple(
@@ -346,7 +334,7 @@ def components_of(table: tuple[Field, ...]) -> components.Components:
             _HOW.get(f.kind, components.OTHER),
             f.maximum,
             () if f.kind is Kind.CERT_PATH else None,
-            reader_of(f),
+            None if f.kind in _READ_COMPILED else reader_of(f),
             writer_of(f),
         )
         for f in table
