@@ -181,7 +181,7 @@ def build_spin(folder: Path) -> str:
     (folder / "phases.pml").write_text((HERE / "phases.pml").read_text())
     for command in (
         ["spin", "-a", "phases.pml"],
-        ["cc", "-O1", "-w", "-DSAFETY", "-DMEMLIM=1500", "-o", "pan", "pan.c"],
+        ["cc", "-O1", "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=1500", "-o", "pan", "pan.c"],
     ):
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, check=False, env=ENVIRONMENT
