@@ -249,8 +249,11 @@ class SocketWorld:
             untouched = Life(None, "client releases", False)
             del untouched.steps[1:]
             self.bystander = await self.dial(untouched, through_proxy=False)
-            await self.quiet([self.bystander])
+            async with asyncio.timeout(300):
+                while not all("associated" in end.calls for end in (untouched.client, untouched.server)):
+                    await asyncio.sleep(0.001)
             self.talk()
+            await self.quiet([self.bystander])
             self.noted.clear()
             yield self
             self.bystander.made.abort()
@@ -300,7 +303,7 @@ class SocketWorld:
     async def quiet(self, lives: list[Life]) -> None:
         """Until no octet moves, no job runs and no life has a next step to make."""
         still = 0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while still < self.patience:
                 before = self.activity(lives)
                 await asyncio.sleep(0.001)

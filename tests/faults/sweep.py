@@ -158,8 +158,10 @@ def _over_sockets(plan: Plan, part: int, parts: int) -> Tally:
                 MODE_POLICY[plan.mode], _tls(Path(folder)) if plan.place == "tls" else None, dials=plan.dials
             )
             async with world.running():
+                world.patience = 50
                 (plain,) = await world.live([(None, plan.end)])
                 assert plain.result.finished
+                world.patience = 3
                 frames = {True: plain.taps[0].frames, False: plain.taps[1].frames}
                 mine = [fault for n, fault in enumerate(faults_of(plan, frames)) if n % parts == part]
                 again: list[Fault] = []
