@@ -250,7 +250,7 @@ class SocketWorld:
             del untouched.steps[1:]
             self.bystander = await self.dial(untouched, through_proxy=False)
             async with asyncio.timeout(300):
-                while not all("associated" in end.calls for end in (untouched.client, untouched.server)):
+                while not all("associated" in end.calls for end in (untouched.client, untouched.server)):  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
             self.talk()
             await self.quiet([self.bystander])
