@@ -132,6 +132,16 @@ def test_whatever_comes_is_taken_apart_or_refused(suite: object, data: st.DataOb
     verdict_of_inspect(suite, octets)
 
 
+def test_an_oid_that_cannot_be_read_is_not_the_agreed_algorithm() -> None:
+    """As the engine has it, which compares octets."""
+    suite = next(suite for suite in SUITES if suite.mode == "HMAC")
+    pdu = seal_guard(suite).seal(APPL, T0)
+    for wrong in (b"\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x89", b"\x06\x08\x2a\x80\x48\x86\xf7\x0d\x02\x09"):
+        forged = pdu.replace(b"\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x09", wrong)
+        assert forged != pdu
+        assert verdict_of_inspect(suite, forged) == verdict_of_the_guard(suite, forged) == "icv-algorithm"
+
+
 def test_optional_fields_in_the_indefinite_form() -> None:
     """tbp, token2 with end-of-contents octets: these are covered too."""
     from fastsec.negotiation import HMAC_SHA256

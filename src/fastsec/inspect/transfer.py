@@ -6,11 +6,12 @@ syntax is judged by ``_core`` (``scan_transfer``), so that both agree on what is
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from fastsec import profile
 from fastsec._core.crypto import aes_cbc, aes_gcm_open, equal, hmac_sha256
-from fastsec._core.cursor import Reader
+from fastsec._core.cursor import Reader, decode_oid
 from fastsec._core.guard import scan_transfer
 from fastsec.errors import DecodeError, IntegrityError
 from fastsec.inspect import words
@@ -133,14 +134,15 @@ def _auth(reader: Reader) -> Auth:
     nonce = reader.octets(_NONCE) if reader.peek() == _NONCE else None
     reader.next()
     inner = reader.enter()
-    oid, params = inner.oid(), None
+    inner.next()
+    content, params = inner.value(), None
     if inner.more():
         inner.next()
         params = inner.raw()
-    try:
+    oid, algorithm = f"0x{content.hex()}", None
+    with suppress(DecodeError):  # the engine compares octets, so this is not malformed but not the agreed one
+        oid = decode_oid(content)
         algorithm = AlgorithmId(oid, params)
-    except DecodeError:
-        algorithm = None
     return Auth(nonce, algorithm, oid, reader.octets())
 
 
