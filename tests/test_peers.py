@@ -158,3 +158,29 @@ def test_a_pair_that_is_live_in_the_other_role_is_not_chosen() -> None:
     assert second.client.association.asso_id != first.client.association.asso_id
     first.confirm()
     second.confirm()
+
+
+@pytest.mark.parametrize(("ahead_ms", "expected"), [(0, 1), (5000, 5001), (599_999, 600_000), (600_000, 0), (10**9, 0)])
+def test_a_clock_that_was_far_ahead_does_not_spoil_the_numbers(ahead_ms: int, expected: int) -> None:
+    """Its peers have accepted nothing of then; within the window they may have."""
+    own = numbers(first=5)
+    assert own.take_client_number(Instant(UTC + ahead_ms, NOW.mono_ms)) == (5, UTC + ahead_ms)
+    own.live_as_client.discard(5)
+    own._next_n = 5
+    assert own.take_client_number(NOW) == (5, UTC + expected)
+
+
+@pytest.mark.parametrize(("floor_ms", "expected"), [(-1, 0), (3000, 3000), (600_000, 600_000), (600_001, 0)])
+def test_own_requests_are_later_than_those_of_an_earlier_run(floor_ms: int, expected: int) -> None:
+    memory = ReplayMemory()
+    memory.floor_ms = UTC + floor_ms
+    assert numbers(memory=memory).take_client_number(NOW)[1] == UTC + expected
+
+
+def test_a_line_read_again_changes_nothing() -> None:
+    memory = ReplayMemory()
+    memory.tidy(UTC)
+    lines = ["1.2 +s3 1:2", "1.2 +c0 3:4", "1.2 -2000000 3:4", ". =3 1795000000000", f"1.2 Q{'2' * 23}/7 {'ab' * 16}"]
+    for line in lines * 3:
+        memory.take(line)
+    assert sorted(memory.lines(UTC)) == sorted(line for line in lines if "+c0" not in line)

@@ -110,9 +110,7 @@ class Pairs:
 
     def resting(self) -> Iterator[tuple[tuple[int, int], int]]:
         """Those at rest, the oldest first, and until when."""
-        for until, pair in self._queue:
-            if self._until.get(pair) == until:
-                yield pair, until
+        yield from self._until.items()
 
 
 class ReplayMemory:
@@ -136,6 +134,7 @@ class ReplayMemory:
         "_exact",
         "_journal",
         "_live",
+        "_marks",
         "_pairs",
         "_peers",
         "_second",
@@ -151,6 +150,7 @@ class ReplayMemory:
     def __init__(self, refuse_before: str | None = None, worker: int = 0) -> None:
         self.refuse_before = refuse_before
         self.worker = worker
+        self._marks = f"c{worker}", f"s{worker}"
         self.floor_ms = 0
         self._peers: dict[str, dict[str, bytes]] = {}
         self._turn: deque[str] = deque()
@@ -208,9 +208,8 @@ class ReplayMemory:
         return lines
 
     def _note(self, line: str, urgent: bool) -> None:
-        if self._store is not None:
-            self._journal.append(line)
-            self._urgent = self._urgent or urgent
+        self._journal.append(line)
+        self._urgent = self._urgent or urgent
 
     # --- handshakes seen ---
 
@@ -250,7 +249,8 @@ class ReplayMemory:
             kept = digest[:_DIGEST]
             entries[key] = kept
             self._exact.add(kept)
-            self._note(f"{peer} {key} {kept.hex()}", True)
+            if self._store is not None:
+                self._note(f"{peer} {key} {kept.hex()}", True)
             return "new"
 
     def _open(self, peer: str) -> dict[str, bytes]:
@@ -297,14 +297,16 @@ class ReplayMemory:
 
     def hold(self, peer: str, pair: tuple[int, int], *, served: bool) -> None:
         """n:m is in use; ``served``: n is the peer's."""
-        mark = f"{'s' if served else 'c'}{self.worker}"
+        mark = self._marks[served]
         self.pairs(peer).hold(pair, mark)
-        self._note(f"{peer} +{mark} {pair[0]}:{pair[1]}", True)
+        if self._store is not None:
+            self._note(f"{peer} +{mark} {pair[0]}:{pair[1]}", True)
 
     def rest(self, peer: str, pair: tuple[int, int], until_ms: int) -> None:
         """n:m is not in use any more; it rests until then (monotonic clock)."""
         self.pairs(peer).rest(pair, until_ms)
-        self._note(f"{peer} -{until_ms} {pair[0]}:{pair[1]}", self._store is not None and self._store.is_shared)
+        if self._store is not None:
+            self._note(f"{peer} -{until_ms} {pair[0]}:{pair[1]}", self._store.is_shared)
 
     def is_served(self, peer: str, n: int, mono_ms: int) -> bool:
         """Whether the peer's number n is live, in whichever process. What a process has left behind is not."""
@@ -337,7 +339,8 @@ class ReplayMemory:
         """An own HandshakeReq has this time; noted once a second, rounded up."""
         if utc_ms > self._stamps.get(self.worker, 0):
             self._stamps[self.worker] = until = (utc_ms // _STAMP_STEP + 1) * _STAMP_STEP
-            self._note(f". ={self.worker} {until}", True)
+            if self._store is not None:
+                self._note(f". ={self.worker} {until}", True)
 
     def raise_floor(self, *, alone: bool) -> None:
         """Let own requests be later than those of earlier runs; ``alone``: no other process runs, and the numbers may

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    invariant,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -223,7 +222,8 @@ class Machine(RuleBasedStateMachine):
                 self.hand_in(worker, index)
 
     def harm(self, end: str, at: int, how: str) -> None:
-        """Damage one file."""
+        """Damage one file; often near its beginning."""
+        at //= 1 + at % 5 * 1000
         file = Path(f"{self.path}.{end}")
         if not file.exists():
             return
@@ -238,9 +238,9 @@ class Machine(RuleBasedStateMachine):
                 out.seek(at % len(data))
                 out.write(bytes([data[at % len(data)] ^ (1 << at % 8)]) if how == "flip" else b"\0")
 
-    @invariant()
-    def open_ones_agree(self) -> None:
-        """After a look at the file each has what the others have."""
+    @rule()
+    def compare(self) -> None:
+        """After a look at the file each has what the others have. No invariant: mostly they have yet to look."""
         if not self.damaged and self.open:
             views = []
             for memory, _ in self.open.values():

@@ -256,7 +256,7 @@ class ReplayFile:
             pass
         self._memory.attach(None)
         if self._file >= 0:
-            with contextlib.suppress(OSError, LimitReached, Damaged):
+            with contextlib.suppress(OSError, LimitReached, ConfigError, Damaged):
                 self._lock(limits.OUR_REPLAY_LOCK)
                 self._finish()
                 if not self._behind and self._is_alone():
@@ -286,7 +286,7 @@ class ReplayFile:
     def look(self) -> None:
         """Take over what others have added, without waiting; ``begin`` looks again."""
         if self._count > 1 and not self._locked:
-            with contextlib.suppress(Damaged, OSError):
+            with contextlib.suppress(Damaged, ConfigError, OSError):
                 self._follow()
 
     def begin(self) -> None:
@@ -300,7 +300,7 @@ class ReplayFile:
                 self._finish()
             if time.monotonic() >= self._checked:
                 self._check_place()
-        except Damaged as damage:
+        except (Damaged, ConfigError) as damage:
             try:
                 self._mend(damage)
             except OSError as error:
@@ -326,8 +326,16 @@ class ReplayFile:
             _log.error("replay file %s was removed or replaced; writing it anew", self.path)
             self._begin_generation(whole=True)
 
-    def _mend(self, damage: Damaged) -> None:
-        """Somebody else's entries may be gone: refuse what is older than now, and write down what we know."""
+    def _mend(self, damage: Exception) -> None:
+        """Use what another process has already written anew; or write down what we know, and refuse what is older than
+        now, because entries of others may be gone."""
+        generation, complete = self._generation, False
+        with contextlib.suppress(Damaged, ConfigError):
+            complete = self._load() and state_of(self._raw) != MOVED
+        if complete:
+            self._adopt_since()
+            return
+        self._generation = max(generation, self._generation)
         _log.error("replay file %s: %s; requests from before now are refused", self.path, damage)
         self._memory.refuse_before = _key(now().utc_ms)
         self._begin_generation(whole=True)
