@@ -57,7 +57,7 @@ asan: .venv/.test  ## build _core with AddressSanitizer, UBSan and assertions, a
 		PYTHONPATH=src ../../$(V)/python -m pytest --timeout 600 \
 		$$(sed -n 's/^tests[^ ]*/--deselect &/p' tests/asan-deselected.txt | cut -d' ' -f1,2) $(PYTEST_ARGS)
 
-LEAK_ROUNDS ?= 10
+LEAK_ROUNDS ?= 5
 leaks: .venv/.test  ## every kind of association under valgrind, LEAK_ROUNDS and four times as many: nothing lost, no growth
 	cd tests && ../$(V)/python -m leaks --rounds $(LEAK_ROUNDS)
 

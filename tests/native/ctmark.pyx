@@ -92,9 +92,9 @@ cdef extern from *:
     static void leak_counts(int full, unsigned long *n)
     {
         if (full)
-            VALGRIND_DO_LEAK_CHECK;
+            VALGRIND_DO_ADDED_LEAK_CHECK; /* writes the records that have grown since the last search */
         else
-            VALGRIND_DO_QUICK_LEAK_CHECK;
+            VALGRIND_DO_LEAK_CHECK;
         VALGRIND_COUNT_LEAK_BLOCKS(n[0], n[1], n[2], n[3]);
     }
     static void write_line(const char *text) { VALGRIND_PRINTF("%s", text); }
