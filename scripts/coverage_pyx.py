@@ -142,10 +142,32 @@ def add(files: dict[str, SourceFile], c_file: Path, counts: dict[int, tuple[int,
             decision.ways[name] = decision.ways.get(name, 0) + taken
 
 
+def assertion_lines(source: Path) -> set[int]:
+    """Lines of the functions that say of themselves to be for assertions; those are not compiled here."""
+    found: set[int] = set()
+    indent = -1
+    inside: list[int] = []
+    for number, text in enumerate([*source.read_text(encoding="utf-8").splitlines(), "end"], 1):
+        depth = len(text) - len(text.lstrip())
+        if text.strip() and depth <= indent:
+            indent, inside = -1, []
+        if text.lstrip().startswith("cdef ") and text.rstrip().endswith(":"):
+            indent, inside = depth, [number]
+        elif indent >= 0:
+            inside.append(number)
+            if text.rstrip().endswith('for assertions."""') or found & set(inside):
+                found.update(inside)
+    return found
+
+
 def measure(build: Path) -> dict[str, SourceFile]:
     """All modules below a build folder of FASTSEC_COVERAGE=1 whose tests have run."""
     files: dict[str, SourceFile] = {}
     for counts in sorted(build.glob("build/temp.*/**/*.gcda")):
         (c_file,) = build.glob(f"build/cython-coverage/src/fastsec/_core/{counts.stem}.c")
         add(files, c_file, gcov(counts.resolve(), build))
+    for name, file in files.items():
+        skipped = assertion_lines(build / "src" / name)
+        file.lines = {line: count for line, count in file.lines.items() if line not in skipped}
+        file.decisions = {key: each for key, each in file.decisions.items() if each.line not in skipped}
     return files
