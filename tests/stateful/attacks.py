@@ -27,10 +27,14 @@ class Attacks:
     life: Any
     data: Any
     settle: Any
+    ready: Any
     new_life: Any
+    pass_time: Any
 
     def attack(self, pick: int, what: str) -> Life:
-        life = self.life(pick)
+        return self.attack_on(self.life(pick), what)
+
+    def attack_on(self, life: Life, what: str) -> Life:
         life.attacked = True
         REACHED[f"attack {what}"] += 1
         return life
@@ -68,14 +72,28 @@ class Attacks:
             self.attack(pick, "reorder")
 
     @precondition(lambda self: self.lives)
+    @rule(pick=PICK)
+    def hold_the_carrier(self, pick: int) -> None:
+        """The client's new public value does not arrive; the server goes on under its old key for a minute."""
+        life = self.ready(pick)
+        if all(side.association.state is State.OPEN for side in life.sides) and all(life.confirmed.values()):
+            self.attack_on(life, "carrier held back")
+            life.do(life.client, "update_keys")
+            while life.client.jobs:
+                life.finish(life.client, 0)
+            self.pass_time(61_000)
+            life.send(life.server, [self.data(2)])
+            while life.links[False] and not life.client.association.busy:
+                life.arrive(life.links[False].popleft())
+
+    @precondition(lambda self: self.lives)
     @rule(pick=PICK, to_server=BOTH)
     def release_overtakes_data(self, pick: int, to_server: bool) -> None:
         """What was sent before a ReleaseReq comes after it."""
-        life = self.life(pick)
-        self.settle(life)
+        life = self.ready(pick)
         if all(side.association.state is State.OPEN for side in life.sides):
             sender, receiver = life.sides if to_server else life.sides[::-1]
-            self.attack(pick, "release overtakes data")
+            self.attack_on(life, "release overtakes data")
             life.send(sender, [self.data(2), self.data(3)])
             if sender.association.state is State.OPEN:
                 life.do(sender, "release")

@@ -172,6 +172,18 @@ class EngineMachine(Attacks, RuleBasedStateMachine):
     def settle_one(self, pick: int) -> None:
         self.settle(self.life(pick))
 
+    def ready(self, pick: int) -> Life:
+        """An association at rest in data transfer, if need be a new one; where clocks are wrong it may not be open."""
+        life = self.life(pick) if self.lives else self.new_life(False)
+        if not all(side.association.state is State.OPEN for side in life.sides):
+            life = self.new_life(bool(pick % 2))
+            life.do(life.client, "start", INITIATE)
+        self.settle(life)
+        for side in life.sides:
+            life.send(side, [self.data(2)])
+        self.settle(life)
+        return life
+
     def settle(self, life: Life) -> None:
         """Everything under way arrives, jobs are done, applications answer."""
         for _ in range(200):
@@ -223,18 +235,21 @@ class EngineMachine(Attacks, RuleBasedStateMachine):
     @precondition(lambda self: self.lives)
     @rule(pick=PICK, which=PICK, to_server=BOTH)
     def replay_from_before_the_update(self, pick: int, which: int, to_server: bool) -> None:
-        life = self.life(pick)
+        life = self.ready(pick)
+        if all(side.association.state is State.OPEN for side in life.sides):
+            life.do(life.client, "update_keys")
+            self.settle(life)
         flow = life.flows[to_server]
         old = [p for p in life.history if p.to_server is to_server and p.transfer and p.transfer.epoch < flow.rx_epoch]
         if old:
-            self.attack(pick, "replay under an old key")
+            self.attack_on(life, "replay under an old key")
             life.arrive(old[which % len(old)])
 
     @precondition(lambda self: self.lives)
     @rule(pick=PICK, to_server=BOTH)
     def jobs_wait_while_pdus_come(self, pick: int, to_server: bool) -> None:
         """Key update, data and release arrive in one read while no job gets done."""
-        life = self.life(pick)
+        life = self.ready(pick)
         if all(side.association.state is State.OPEN for side in life.sides):
             self.settle(life)
             sender, receiver = life.sides if to_server else life.sides[::-1]
