@@ -1,7 +1,8 @@
 """A process of attackers. It makes each attack over and over and prints ``RECORDS [...]``: every single attempt.
 
 Commands: ``once`` (kind, count, within): attempts of one kind, at most ``within`` seconds waited for; ``begin`` (kinds,
-pace, until); ``stop``: begin nothing new and wait for what is under way.
+each with its pace, for how long, and whether it is the server that waits); ``stop``: begin nothing new and wait for
+what is under way.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from fastsec.demo import line
 
 from . import pki
 from .arena import ATTACKS, Attempt, World, load, run_once
+
+BACK_OFF = 20
 
 
 class Attackers:
@@ -40,11 +43,14 @@ class Attackers:
         made = await run_once(self.world, kind)  # not into a list that may have been printed meanwhile
         self.entries += made
 
-    async def over_and_over(self, kind: str, pace: float, until: float) -> None:
+    async def over_and_over(self, kind: str, pace: float, until: float, waits: bool) -> None:
         await asyncio.sleep(random.uniform(0, min(pace, until - time.monotonic()) / 2))
         while not self.stopping and time.monotonic() < until:
+            begun = time.monotonic()
             await self.once(kind)
-            await asyncio.sleep(pace * random.uniform(0.5, 1.5))
+            # Who floods a machine that others use too would only measure how it is shared: the slower, the rarer.
+            slowness = 0 if waits else BACK_OFF * (time.monotonic() - begun)
+            await asyncio.sleep(pace * random.uniform(0.5, 1.5) + slowness)
 
     def start(self, coroutine: object) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
@@ -69,8 +75,8 @@ async def main(directory: Path, ports: dict[str, int], waits: dict[str, float]) 
                 await asyncio.wait(under_way, timeout=command["within"])
             case "begin":
                 begun = time.monotonic()
-                for kind, pace, seconds in command["kinds"]:
-                    attackers.start(attackers.over_and_over(kind, pace, begun + seconds))
+                for kind, pace, seconds, waits in command["kinds"]:
+                    attackers.start(attackers.over_and_over(kind, pace, begun + seconds, waits))
             case "stop":
                 attackers.stopping = True
                 while attackers.tasks:

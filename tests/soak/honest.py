@@ -43,6 +43,7 @@ class Honest:
         self.going = asyncio.Event()
         self.going.set()
         self.stopping = False
+        self.begun = time.monotonic()
         self.open = self.pdus = self.lost = self.updates = self.connects = self.turned_away = 0
         self.events: list[str] = []
         self.faults: list[str] = []
@@ -77,7 +78,9 @@ class Honest:
         except (Aborted, ConnectionError) as error:
             no_place = isinstance(error, ConnectionError) or (isinstance(error, Rejected) and error.transient)
             if not (no_place or "without an answer" in str(error) or "connection" in str(error)):
-                self.faults.append(f"connecting: {type(error).__name__}: {error}")
+                self.faults.append(
+                    f"connecting, after {time.monotonic() - self.begun:.0f} s: {type(error).__name__}: {error}"
+                )
             self.turned_away += 1
             await asyncio.sleep(random.uniform(0.2, 1.0))
             return None
