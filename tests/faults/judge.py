@@ -84,7 +84,7 @@ def broken_rules(
     Arguments:
         before: PDUs (up, down) whose frames were sent, and so delivered, before the struck one.
         tls: the fault struck a record of TLS below: no event of the association may come of it.
-        limited: so many at the same moment that signed rejects are limited.
+        limited: the sender may be told nothing: so many at the same moment that signed rejects are limited, say.
     """
     broken: list[str] = []
     ends = (("client", result.client, DOWN, before[1]), ("server", result.server, UP, before[0]))

@@ -18,7 +18,7 @@ GROUPS = {
     "DT": (Group.CLEAR_TRANSFER, Group.ENCR_TRANSFER),
     "FN": (Group.RELEASE_REQ,),
     "DN": (Group.RELEASE_RSP,),
-    "AB": (Group.APPL_ABORT,),
+    "AB": (Group.APPL_ABORT, Group.DT_SEC_ABORT, Group.HANDSHAKE_SEC_ABORT),  # its tag says which abort it is
 }
 ENV = "env"  # any event of group 15
 ANY = "any"  # any check of the frame's SecPDU
@@ -114,6 +114,7 @@ DAMAGE = (
 # By frame: what a direction that falls silent comes to. "time": a limit of ours named in the error; "open": an
 # association may be idle as long as it likes.
 STALL = (
+    Row("CR-reverse", "*", "time open", "a server that dialled waits for a request as long as it takes"),
     Row("CR CC CN AC", "*", "time", "OUR_ACCEPT_TO_AARQ, OUR_AARQ_TO_AARE"),
     Row("FN DN AB", "*", "time open", "OUR_RELEASE ends the side that asked; who hears nothing goes on"),
     Row("DT-first", "*", "time", "OUR_UNCONFIRMED_TIMEOUT: the handshake is never confirmed"),
@@ -171,7 +172,7 @@ def row_for(kind: Kind, frame: str, octet: str) -> Row:
 
 def allowed(kind: Kind, frame: str, octet: str) -> set[str]:
     """The words that may come of it; events as ``group.number``, ``env`` for all of group 15."""
-    words: set[str] = set()
+    words: set[str] = {"lost"} if frame == "AB" else set()  # an abort whatever it holds, but then without a reason
     groups = GROUPS.get(frame.partition("-")[0], ())
     for word in row_for(kind, frame, octet).words.split():
         if word in ("on", "env", "time", "open", "lost"):
