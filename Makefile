@@ -35,7 +35,7 @@ icount: .venv/.bench  ## instructions per operation under callgrind, a base comm
 	$(V)/python benchmarks/icount.py
 
 # The floors below the adapters are octets in, octets out: these folders test them without processes or sockets.
-COVERAGE_TESTS := tests/_core tests/envs tests/mms tests/pki tests/reference tests/secpdu \
+COVERAGE_TESTS := tests/_core tests/aio/test_replay.py tests/aio/test_replay_model.py tests/envs tests/mms tests/pki tests/reference tests/secpdu \
 	$(filter-out $(patsubst %,tests/test_%.py,icount packaging readme system_packages tutorial),$(wildcard tests/test_*.py))
 coverage: .venv/.test  ## branches that the tests take in engine, environments, pki and _core; fails below 95 %
 	$(call copy,build/coverage-tree)
