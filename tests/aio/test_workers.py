@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from test_replay import PEER, Process, established
+from test_replay import PEER, Process, current, established
 from world import CENTRE, DER, INITIATE, Recorder, World
 
 from fastsec import limits
@@ -32,6 +32,7 @@ from fastsec.instant import now
 from fastsec.peers import Endpoint
 from fastsec.pki.credential import SoftwareSigner, make_credential
 from fastsec.pki.path import TrustStore
+from fastsec.secpdu.timestamp import time_key, time_text
 
 WAIT = 60  # seconds; the machine may be busy
 N = 3
@@ -532,3 +533,25 @@ def test_each_process_reads_every_second_what_others_add(run, world, tmp_path, m
                 await asyncio.sleep(0.01)
 
     run(main())
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("size", [0, 30, -1])
+def test_whoever_notices_damage_first_no_other_forgets_or_accepts_again(tmp_path, first, size) -> None:
+    """Process 0 has accepted what process 1 has yet to read, and cannot any more."""
+    established(tmp_path / "replay", 3)
+    both = [Process(tmp_path / "replay", (index, 3)) for index in range(2)]
+    when = now().utc_ms
+    assert both[0].accept(1, when) == "new"
+    name = current(tmp_path / "replay")
+    os.truncate(name, size if size >= 0 else os.path.getsize(name) - 1)
+    for process in (both[first], both[1 - first], both[first]):
+        with process.memory as memory:
+            old = memory.refuse_before is not None and time_key(time_text(when)) < memory.refuse_before
+            assert old or process.accept(1, when) == "replay"
+        assert process.accept(2, now().utc_ms + 5000) in ("new", "replay")
+    assert both[0].knows(1)
+    assert both[0].memory.refuse_before == both[1].memory.refuse_before
+    assert len({process.file._generation for process in both}) == 1
+    third = Process(tmp_path / "replay", (2, 3))
+    assert third.memory.refuse_before == both[0].memory.refuse_before

@@ -337,7 +337,7 @@ class ReplayFile:
             return
         self._generation = max(generation, self._generation)
         _log.error("replay file %s: %s; requests from before now are refused", self.path, damage)
-        self._memory.refuse_before = _key(now().utc_ms)
+        self._memory.refuse_before = _key(now().utc_ms + 1)  # what is lost may be of this millisecond
         self._begin_generation(whole=True)
 
     def end(self, lines: list[str]) -> None:
