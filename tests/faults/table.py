@@ -80,6 +80,12 @@ CORRUPT = (
     Row("CN AC FN DN AB", "*.SecPDU.sign*", "protocol-error signature env", ""),
     # Transfers: decode, kind, assoID, then the ICV before anything else is looked at.
     Row("DT", "*.SecPDU.auth.algorithm.parameters.nonce:V", "on", "specification 3.1: ignored"),
+    Row(
+        "DT",
+        "*.SecPDU.auth.algorithm.parameters.nonce:L",
+        "on icv-algorithm protocol-error",
+        "8C and twelve zeros are BER for length 0: still a nonce, still ignored",
+    ),
     Row("DT", "*.SecPDU.auth.algorithm*:V", "icv-algorithm protocol-error", "not the agreed one"),
     Row("DT", "*.SecPDU.auth.*:V", "icv", "nonce and ICV"),
     Row("DT", "*.token2.assoID:V", "asso-id", "before the ICV"),
