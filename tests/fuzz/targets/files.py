@@ -61,6 +61,11 @@ def _inspect_seeds() -> Iterable[bytes]:
             yield packed(128, key.encode()) + bytes.fromhex(message["der"])
 
 
+def _living(lines: list[str]) -> list[str]:
+    """Without pairs whose rest is over at 0: whether they are still named depends on what was read after them."""
+    return sorted(line for line in lines if (key := line.split(" ")[1])[0] != "-" or int(key[1:]) > 0)
+
+
 def replay(data: bytes) -> None:
     """Lines of a store: ValueError, or they are written as they were read."""
     memory = ReplayMemory()
@@ -75,7 +80,7 @@ def replay(data: bytes) -> None:
     other.tidy(UTC)
     for line in lines:
         other.take(line, 0)
-    assert sorted(other.lines(UTC)) == sorted(lines)
+    assert _living(other.lines(UTC)) == _living(lines)
 
 
 def _replay_seeds() -> Iterable[bytes]:
