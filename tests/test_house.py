@@ -15,7 +15,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "fastsec"
 
 # Rooms from the ground up. A room imports only from rooms above it in this list's order, that is: earlier entries.
 FLOORS: dict[str, list[str]] = {
-    "0 facts": ["errors", "limits", "instant", "profile", "events"],
+    "0 facts": ["events", "errors", "limits", "instant", "profile"],
     "1 tools": ["_core", "secpdu", "pki", "mms", "config"],
     "2 rules": [
         "outputs",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -265,6 +265,8 @@ class Engine:
 
     def _raise_fault(self, group: Group, fault: PeerError) -> Verdict:
         """The event of a failed check; returns what the check says."""
+        for other in fault.also:
+            self._outputs.append(Raised(replace(other, peer=self._peer_text)))
         found = verdict(group, fault.check)
         self._raise(group, found.number, check=fault.check, step=fault.step, reason=fault)
         return found

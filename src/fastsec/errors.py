@@ -7,6 +7,11 @@ or the text of an inner exception.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastsec.events import SecurityEvent
+
 
 class FastsecError(Exception):
     """Base of all errors of this package."""
@@ -41,13 +46,24 @@ class PeerError(FastsecError):
         check: name of the check that failed, a key of ``fastsec.faults``; it selects event and diagnostic.
         step: where it was found, e.g. ``"HandshakeReq.tbs.token1.time"``.
         code: the wire diagnostic that goes with it, or None for the alarm class.
+        also: events that say more than the one of ``check``, of the domains of certificates and roles (62351-9,
+            62351-8); raised before it.
     """
 
-    def __init__(self, message: str, *, check: str = "protocol-error", step: str = "", code: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        check: str = "protocol-error",
+        step: str = "",
+        code: int | None = None,
+        also: tuple[SecurityEvent, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.check = check
         self.step = step
         self.code = code
+        self.also = also
 
 
 class DecodeError(PeerError):
