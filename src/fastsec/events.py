@@ -1,7 +1,8 @@
-"""The security event catalogue of IEC 62351-14 as data, and the record of one event that happened.
+"""The security event catalogue of IEC 62351-14 as data, and one event that happened.
 
 The catalogue stands in ``data/62351-14.csv`` (edition CDV 2025; identifiers may still move, then the file changes and
 nothing else). Group 5 of the domain IEC62351-4 and all texts are ours: the public extract of the standard lacks them.
+Where the CDV contradicts itself, the column ``note`` says so.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class EventType:
         severity: ``alarm``, ``error``, ``warning`` or ``notice``.
         text: what happened, at most 128 characters.
         edition: edition of the catalogue the row is taken from.
+        note: where the row differs from what is printed, and why; mostly empty.
     """
 
     id: str
@@ -34,6 +36,7 @@ class EventType:
     severity: str
     text: str
     edition: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +82,16 @@ class SecurityEvent:
 EventSink = Callable[[SecurityEvent], None]
 
 
-def _load() -> tuple[Mapping[tuple[str, int, int], EventType], Mapping[str, EventType]]:
+def _load() -> tuple[Mapping[tuple[str, int, int], EventType], Mapping[str, tuple[EventType, ...]]]:
     by_id: dict[tuple[str, int, int], EventType] = {}
-    by_name: dict[str, EventType] = {}
+    by_name: dict[str, tuple[EventType, ...]] = {}
     text = resources.files("fastsec").joinpath("data/62351-14.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(text.splitlines()):
         group, number = int(row["group"]), int(row["number"])
-        entry = EventType(
-            f"{row['domain']}:{group}.{number}", row["mnemonic"], row["severity"], row["text"], row["edition"]
-        )
+        name = f"{row['domain']}:{group}.{number}"
+        entry = EventType(name, row["mnemonic"], row["severity"], row["text"], row["edition"], row["note"])
         by_id[row["domain"], group, number] = entry
-        by_name[entry.mnemonic] = entry
+        by_name[entry.mnemonic] = (*by_name.get(entry.mnemonic, ()), entry)
     return MappingProxyType(by_id), MappingProxyType(by_name)
 
 
@@ -97,8 +99,15 @@ CATALOGUE, _BY_MNEMONIC = _load()
 
 
 def by_mnemonic(mnemonic: str) -> EventType:
-    """The row with this mnemonic; KeyError if there is none."""
-    return _BY_MNEMONIC[mnemonic]
+    """The row with this mnemonic.
+
+    Errors:
+        KeyError: there is none, or more than one (``CERT_V_FORMAT``): then use ``event`` with the number.
+    """
+    rows = _BY_MNEMONIC[mnemonic]
+    if len(rows) > 1:
+        raise KeyError(f"{mnemonic} is {' and '.join(row.id for row in rows)}: use event(domain, group, number)")
+    return rows[0]
 
 
 def event(domain: str, group: int, number: int, *, peer: str = "", **params: object) -> SecurityEvent:
@@ -116,8 +125,8 @@ def event(domain: str, group: int, number: int, *, peer: str = "", **params: obj
 
 
 def named(mnemonic: str, *, peer: str = "", **params: object) -> SecurityEvent:
-    """As ``event``, by mnemonic."""
-    return _make(_BY_MNEMONIC[mnemonic], peer, params)
+    """As ``event``, by mnemonic; KeyError also if more than one event has it."""
+    return _make(by_mnemonic(mnemonic), peer, params)
 
 
 def _make(entry: EventType, peer: str, params: Mapping[str, object]) -> SecurityEvent:
