@@ -14,7 +14,10 @@ from fastsec._core.crypto import sha256
 from fastsec._core.cursor import Reader
 from fastsec._core.pk import PublicKey, check_der, read_extension, read_time
 from fastsec.errors import DecodeError, HandshakeError
+from fastsec.events import SecurityEvent, named
 from fastsec.pki import oids
+from fastsec.pki.roles import EXTENSIONS as ROLE_EXTENSIONS
+from fastsec.pki.roles import UserRoleInfo, read_user_roles
 
 _VERSION_3: Final = b"\x02"
 _SERIAL_OCTETS_MAX: Final = 20
@@ -56,6 +59,8 @@ class Certificate:
         subject_key_id, authority_key_id: key identifiers or None.
         signature_algorithm: dotted; one of ``oids.SIGNATURES``.
         signature: the signature octets.
+        user_roles: what its IECUserRoles says (IEC 62351-8); None without the extension, or if it is malformed.
+        role_faults: what is wrong with the extension, or that there are two; empty if nothing is.
 
     Two are equal if their octets are.
 
@@ -75,12 +80,14 @@ class Certificate:
         "public_key",
         "purposes",
         "registered_ids",
+        "role_faults",
         "serial",
         "signature",
         "signature_algorithm",
         "subject",
         "subject_key_id",
         "subject_oid",
+        "user_roles",
     )
 
     def __init__(self, der: bytes, *, ca: bool = False) -> None:
@@ -96,6 +103,8 @@ class Certificate:
         self.subject_key_id: bytes | None = None
         self.authority_key_id: bytes | None = None
         self.purposes: frozenset[str] | None = None
+        self.user_roles: tuple[UserRoleInfo, ...] | None = None
+        self.role_faults: tuple[SecurityEvent, ...] = ()
         try:
             check_der(der)
             self._parse(ca)
@@ -170,6 +179,9 @@ class Certificate:
                 purposes = _purposes(value)
                 # Only a critical one restricts: authorities add purposes of TLS to everything.
                 self.purposes = purposes if critical else None
+            elif oid in ROLE_EXTENSIONS:
+                self._user_roles(oid, critical, value)
+                continue
             elif critical and oid not in _KNOWN_CRITICAL:
                 raise _bad(f"unknown critical extension {oid}", "extensions")
             else:
@@ -186,6 +198,26 @@ class Certificate:
             if self.path_len < 0 or not self.is_ca:
                 raise _bad("pathLenConstraint not allowed here", "basicConstraints")
         fields.finish()
+
+    def _user_roles(self, oid: str, critical: bool, value: Reader) -> None:
+        """IECUserRoles under one of its two OIDs; where both are there, the one of 2020 counts alone.
+
+        A malformed one grants nothing, but the certificate stays good for who its subject is: unless it is critical,
+        since then nothing of it may be used by who cannot process it (RFC 5280 4.2).
+        """
+        try:
+            found = read_user_roles(value)
+            value.finish()
+        except DecodeError as error:
+            if critical:
+                raise
+            self.role_faults += (named("CERT_V_PKCE_EXT_VALUE", extension=oid, reason=error),)
+            return
+        if self.user_roles is not None:
+            self.role_faults += (named("MULTIPLE_AT", token="certificate", reason="two extensions"),)
+            if oid != oids.IEC_USER_ROLES:
+                return
+        self.user_roles = found
 
     @property
     def tbs(self) -> bytes:
@@ -214,6 +246,18 @@ class Certificate:
         if self.purposes is not None and oids.ANY_PURPOSE not in self.purposes:
             raise _bad("extended key usage is critical and for other purposes", "extKeyUsage")
 
+    def check_signer(self) -> None:
+        """The rules for an ordinary certificate that signs (A-profile): an end entity's, at most 8192 octets, key usage
+        digitalSignature unless it names none. HandshakeError (check ``certificate``) otherwise."""
+        if len(self.der) > limits.SPEC_CERTIFICATE_MAX:
+            raise _bad(f"certificate of {len(self.der)} octets", "certificate")
+        if self.is_ca:
+            raise _bad("certificate is an authority's", "basicConstraints")
+        if self.key_usage is not None and not self.has_usage(oids.KU_DIGITAL_SIGNATURE):
+            raise _bad("key usage lacks digitalSignature", "keyUsage")
+        if self.purposes is not None and not self.purposes & _SIGNER_PURPOSES:
+            raise _bad("extended key usage is critical and for other purposes", "extKeyUsage")
+
     def check_valid(self, utc_ms: int, check: str = "certificate") -> None:
         """HandshakeError (check as given) unless ``utc_ms``, ms since 1970 UTC, lies within the validity."""
         if utc_ms < self.not_before_ms:
@@ -236,6 +280,7 @@ class Certificate:
         return f"<Certificate {self.subject_oid or name_text(self.subject)} serial {self.serial.hex()}>"
 
 
+_SIGNER_PURPOSES: Final = frozenset([oids.ANY_PURPOSE, oids.CLIENT_AUTH, oids.SERVER_AUTH])
 _LEAF_USAGE: Final = 1 << oids.KU_DIGITAL_SIGNATURE | 1 << oids.KU_KEY_AGREEMENT
 
 

@@ -29,7 +29,8 @@ class VerifiedPeer:
 
     Attributes:
         certificate: the end-entity certificate.
-        names: the identities it is for, dotted OBJECT IDENTIFIERs (``OsiName.oid``), never empty.
+        names: the identities it is for, dotted OBJECT IDENTIFIERs (``OsiName.oid``); empty only if it was validated
+            without one (A-profile).
         not_after_ms: when the first certificate of the path ends, ms since 1970 UTC.
         warnings: what could not be checked: a mnemonic of the domain IEC62351-9 (62351-14), a colon, a sentence.
         chain: the authorities, issuer first, trust anchor last.
@@ -84,7 +85,13 @@ class TrustStore:
         return tuple(anchor for namesakes in self._anchors.values() for anchor in namesakes)
 
     def validate(
-        self, leaf: bytes, path: Sequence[bytes], utc_ms: int, *, certificate: Certificate | None = None
+        self,
+        leaf: bytes,
+        path: Sequence[bytes],
+        utc_ms: int,
+        *,
+        certificate: Certificate | None = None,
+        identity: bool = True,
     ) -> VerifiedPeer:
         """Validate an end-to-end certificate.
 
@@ -93,17 +100,22 @@ class TrustStore:
             path: DER certificates of authorities that came with it, any order; at most 4 with 16 KiB.
             utc_ms: now, ms since 1970 UTC.
             certificate: ``leaf`` parsed, if the caller has it already.
+            identity: whether it has to follow Annex G and name an OSI identity; False for the ordinary certificates of
+                the A-profile, which the caller binds to a peer otherwise.
         Raises: HandshakeError with check ``certificate`` (a fault of the leaf), ``path`` (of the path),
         ``certificate-signature`` (alarm) or ``revoked`` (alarm).
         """
         if certificate is None or certificate.der != leaf:
             certificate = Certificate(leaf)
-        certificate.check_leaf()
+        if identity:
+            certificate.check_leaf()
+        else:
+            certificate.check_signer()
         if len(path) > limits.OUR_CERT_PATH_COUNT or sum(map(len, path)) > limits.OUR_CERT_PATH_MAX:
             raise HandshakeError("certification path too long", check="path", step="certPath")
         chain = _Search(self._anchors, path, utc_ms).chain(certificate)
         certificate.check_valid(utc_ms)
-        return self._verdict(certificate, chain, utc_ms)
+        return self._verdict(certificate, chain, utc_ms, identity)
 
     def recheck(self, peer: VerifiedPeer, utc_ms: int) -> VerifiedPeer:
         """Look again at expiry and revocation of a peer validated before, perhaps by an earlier TrustStore (then the
@@ -111,21 +123,26 @@ class TrustStore:
         anchors = self._anchors.get(peer.chain[-1].subject, ())
         if not any(anchor is peer.chain[-1] for anchor in anchors):
             return self.validate(
-                peer.certificate.der, [issuer.der for issuer in peer.chain[:-1]], utc_ms, certificate=peer.certificate
+                peer.certificate.der,
+                [issuer.der for issuer in peer.chain[:-1]],
+                utc_ms,
+                certificate=peer.certificate,
+                identity=bool(peer.names),
             )
         for issuer in peer.chain:
             issuer.check_valid(utc_ms, "path")
         peer.certificate.check_valid(utc_ms)
-        return self._verdict(peer.certificate, peer.chain, utc_ms)
+        return self._verdict(peer.certificate, peer.chain, utc_ms, bool(peer.names))
 
-    def _verdict(self, leaf: Certificate, chain: tuple[Certificate, ...], utc_ms: int) -> VerifiedPeer:
+    def _verdict(self, leaf: Certificate, chain: tuple[Certificate, ...], utc_ms: int, identity: bool) -> VerifiedPeer:
         warnings: list[str] = []
         subject = leaf
         for issuer in chain:
             self._revocation(subject, issuer, utc_ms, warnings)
             subject = issuer
         not_after_ms = min(leaf.not_after_ms, min(issuer.not_after_ms for issuer in chain))
-        return VerifiedPeer(leaf, self._names(leaf), not_after_ms, tuple(warnings), chain)
+        names = self._names(leaf) if identity else frozenset[str]()
+        return VerifiedPeer(leaf, names, not_after_ms, tuple(warnings), chain)
 
     def _names(self, leaf: Certificate) -> frozenset[str]:
         subject = leaf.subject_oid
