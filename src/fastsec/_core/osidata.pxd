@@ -1,12 +1,22 @@
 # One connection's data phase: frames, constant prefixes and guards joined.
 cimport cython
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from fastsec._core.opening cimport OpenGuard
 from fastsec._core.sealing cimport SealGuard
 
 cdef enum:
     CONTEXT_ID_MAX = 32767
+
+
+@cython.final
+cdef class Tally:
+    cdef public uint64_t pdus_in
+    cdef public uint64_t octets_in
+    cdef public uint64_t frames_in
+    cdef public uint64_t pdus_out
+    cdef public uint64_t octets_out
+    cdef public uint64_t frames_out
 
 
 @cython.final
@@ -29,6 +39,7 @@ cdef class OsiChannel:
     cdef object waiting          # (code, octets) or None
     cdef readonly object fault
     cdef object dead             # DecodeError that ended the stream
+    cdef readonly Tally tally
     # sending
     cdef bint tx_armed
     cdef SealGuard tx

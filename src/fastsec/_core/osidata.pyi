@@ -4,12 +4,25 @@ from fastsec._core.guard import OpenGuard, SealGuard
 from fastsec.errors import PeerError
 
 @final
+class Tally:
+    """What passed the channels that share it."""
+
+    pdus_in: int
+    octets_in: int
+    frames_in: int
+    pdus_out: int
+    octets_out: int
+    frames_out: int
+
+@final
 class OsiChannel:
     """Frames and data phase of one connection, both directions."""
 
     tpdu_max: int
     tpdu_size: int
-    def __new__(cls, max_tsdu: int) -> OsiChannel: ...
+    def __new__(cls, max_tsdu: int, tally: Tally | None = None) -> OsiChannel: ...
+    @property
+    def tally(self) -> Tally: ...
     @property
     def max_tsdu(self) -> int: ...
     @property

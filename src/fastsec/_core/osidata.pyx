@@ -88,13 +88,28 @@ cdef Py_ssize_t put_context(uint8_t *out, int64_t context_id) except -1:
 
 
 @cython.final
+cdef class Tally:
+    """What passed the channels that share it, those that are gone included: read it at any time.
+
+    Attributes:
+        pdus_in, pdus_out: PDUs of the protected protocol, delivered and sent.
+        octets_in, octets_out: of these PDUs.
+        frames_in, frames_out: octets of TPKT frames as read and written, control PDUs included.
+
+    Whoever delivers or sends a PDU past the channel adds it here.
+    """
+
+
+@cython.final
 cdef class OsiChannel:
     """Frames and data phase of one connection, both directions. Nothing is read or written here but octets.
 
     Arguments:
         max_tsdu: largest TSDU accepted, in octets.
+        tally: counts what passes; by default one of its own.
 
     Attributes:
+        tally: see there.
         fault: PeerError why the frame that waits in ``next``, or that ``next`` gave last, could not be opened, else
             None. Such a PDU must not be opened again; nothing of it was taken over.
         tpdu_max: largest TPDU accepted, 128 .. 65,531, at first 65,531.
@@ -102,7 +117,7 @@ cdef class OsiChannel:
         buffered: octets held: incomplete frames and TSDUs, and what waits for ``next``.
     """
 
-    def __cinit__(self, Py_ssize_t max_tsdu):
+    def __cinit__(self, Py_ssize_t max_tsdu, Tally tally=None):
         if not 1 <= max_tsdu <= 1 << 24:
             raise LocalError("max_tsdu is 1 to 16777216")
         self.stream = self.parts = NULL
@@ -111,6 +126,7 @@ cdef class OsiChannel:
         self.tpdu_limit = TPDU_MAX
         self.tx_room = TPDU_MIN - DT
         self.rx_context = -1
+        self.tally = Tally() if tally is None else tally
 
     def __dealloc__(self):
         free(self.stream)
@@ -184,6 +200,7 @@ cdef class OsiChannel:
         cdef Py_ssize_t have, take, done
         cdef list payloads = []
         assert self.sound(), "buffers that are not what their numbers say"
+        self.tally.frames_in += size
         if self.waiting is not None or not self.rx_armed:
             if self.dead is None:
                 self.keep(p, size)
@@ -343,6 +360,8 @@ cdef class OsiChannel:
             payload = self.open_tsdu(p, size, utc_ms)
             if payload is not None:
                 payloads.append(payload)
+                self.tally.pdus_in += 1
+                self.tally.octets_in += PyBytes_GET_SIZE(<bytes>payload)
                 return 0
         self.waiting = (CODE_DT, p[:size])
         return 0
@@ -450,6 +469,7 @@ cdef class OsiChannel:
         cdef Py_ssize_t size = self.plan(appl_data, utc_ms)
         cdef bytes out = PyBytes_FromStringAndSize(NULL, size)
         self.write(<uint8_t *>PyBytes_AS_STRING(out), appl_data)
+        self.tally.frames_out += size
         return out
 
     def seal_batch(self, list pdus not None, int64_t utc_ms):
@@ -500,6 +520,7 @@ cdef class OsiChannel:
                 assert used + size <= room, "a PDU past its block"
                 self.write(<uint8_t *>PyBytes_At(block) + used, <bytes>item)
                 used += size
+                self.tally.frames_out += size
                 done += 1
                 left -= PyBytes_GET_SIZE(<bytes>item)
             if block is not NULL:
@@ -528,6 +549,8 @@ cdef class OsiChannel:
     cdef int write(self, uint8_t *out, bytes appl_data) except -1:
         """Write the frames that ``plan`` has just planned."""
         cdef uint8_t *scratch
+        self.tally.pdus_out += 1
+        self.tally.octets_out += PyBytes_GET_SIZE(appl_data)
         if self.plan_tsdu <= self.tx_room:
             put_dt(out, self.plan_tsdu, True)
             self.write_tsdu(out + FRAME_MIN, appl_data)
