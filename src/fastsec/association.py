@@ -83,6 +83,7 @@ class Association(HandshakePhase):
         deadline: monotonic milliseconds at which ``tick`` is to be called, or None. Read it after every call.
         asso_id: ``n:m`` once agreed.
         peer: the verified peer, None before.
+        roles: the verified roles of the peer; () until confirmed, and after the end.
         confirmed: the peer has proved that it saw our handshake PDU unaltered.
         may_retry: client, after the end: the peer refused our association number; a new association gets another one
             (try OUR_ASSO_RETRIES times).

@@ -6,18 +6,38 @@ one that is malformed, expired or belongs to somebody else is refused neverthele
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from fastsec._core.cursor import Reader
 from fastsec.errors import DecodeError, HandshakeError
+from fastsec.pki.roles import RoleTrust, judge
 from fastsec.secpdu.timestamp import time_utc_ms
 
 if TYPE_CHECKING:
     from fastsec.pki.certificate import Certificate
+    from fastsec.pki.path import VerifiedPeer
 
 _CHECK: Final = "attribute-certificate"
 _SEQUENCE: Final = 0x30
 _VERSION_2: Final = 1
+
+
+def take_roles(peer: VerifiedPeer, att_cert: bytes | None, roles: RoleTrust, utc_ms: int) -> VerifiedPeer:
+    """The peer with the roles that its tokens grant here; the last check of a handshake PDU (62351-4 §6).
+
+    Arguments:
+        att_cert: attCert of its ClearToken1.
+        roles: whose roles count.
+    Errors:
+        HandshakeError "attribute-certificate".
+    """
+    if att_cert is not None:
+        check_attribute_certificate(att_cert, peer.certificate, utc_ms)
+    infos = peer.certificate.user_roles
+    if not infos or not roles.certificates:
+        return peer
+    return replace(peer, roles=judge(infos, roles, "certificate").grants)
 
 
 def check_attribute_certificate(att_cert: bytes, holder: Certificate, utc_ms: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fastsec import limits, profile
 from fastsec.errors import ConfigError
+from fastsec.pki.roles import RoleTrust
 
 if TYPE_CHECKING:
     from fastsec.events import SecurityEvent
@@ -121,6 +122,7 @@ class Config:
         worker: (i, N): this is process i of N that run under one identity on one machine, i from 0 to N - 1; they
             split the association numbers and share ``replay_file``. See docs/workers.md.
         tls_protected, vpn: what this side says of its own link in confParams; logged by the peer only.
+        roles: whose roles are believed, and where they hold.
         key_log: gets one line per association, direction and key, with the KEY IN CLEAR, for ``fastsec inspect
             --keys``: whoever has these lines reads and forges everything. For development only; nothing else turns
             it on. Must not raise. ``fastsec.aio.keylog.KeyLogFile`` writes them to a file.
@@ -137,6 +139,7 @@ class Config:
     worker: tuple[int, int] = (0, 1)
     tls_protected: bool = False
     vpn: bool = False
+    roles: RoleTrust = field(default_factory=RoleTrust)
     key_log: Callable[[str], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ from fastsec.secpdu.model import Control
 from fastsec.secpdu.timestamp import time_key
 from fastsec.state import (
     CLIENT_HANDSHAKE,
+    DATA_STATES,
     OVER,
     SERVER_HANDSHAKE,
     TABLE,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from fastsec.peers import Endpoint, PeerNumbers
     from fastsec.pki.identity import OsiName
     from fastsec.pki.path import VerifiedPeer
+    from fastsec.pki.roles import RoleGrant
 
 
 T = TypeVar("T")
@@ -201,6 +203,12 @@ class Engine:
     def has_signed(self) -> bool:
         """What this side owes the release so far has gone out."""
         return self._control is None and not self._to_sign
+
+    @property
+    def roles(self) -> tuple[RoleGrant, ...]:
+        """The roles of the peer while the association is open and confirmed, else none (62351-4 §6)."""
+        peer = self.peer
+        return peer.roles if self.confirmed and peer is not None and self.state in DATA_STATES else ()
 
     @property
     def _peer_text(self) -> str:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastsec import limits
 from fastsec._core.crypto import Secret, equal
 from fastsec._core.pk import Ephemeral, check_public
-from fastsec.attribute import check_attribute_certificate
+from fastsec.attribute import take_roles
 from fastsec.config import Config, Policy
 from fastsec.control import STEP, check_signature, check_time, signature_algorithm
 from fastsec.errors import HandshakeError, PeerError
@@ -101,11 +101,6 @@ def _identify(
         raise HandshakeError("version is not v1", check="version", step=f"{step}.tbs.token1.version")
     check_time(token.time, utc_ms, pdu.kind)
     return peer, wanted
-
-
-def _check_rest(token: ClearToken1, peer: VerifiedPeer, utc_ms: int) -> None:
-    if token.att_cert is not None:
-        check_attribute_certificate(token.att_cert, peer.certificate, utc_ms)
 
 
 # --- step 1, client ---------------------------------------------------------------------------------------------------
@@ -224,7 +219,7 @@ def take_request(
         if token.hmac != HMAC_SHA256:
             raise HandshakeError("hmac not supported", check="hmac", step="HandshakeReq.tbs.token1.hmac")
         suite = select_mode(token, policy)
-        _check_rest(token, peer, utc_ms)
+        peer = take_roles(peer, token.att_cert, config.roles, utc_ms)
     except PeerError as fault:
         later = fault
     return TakenRequest(
@@ -353,7 +348,7 @@ def take_acceptance(
             if token.hmac != HMAC_SHA256:
                 raise HandshakeError("hmac changed", check="hmac", step="HandshakeAcc.tbs.token1.hmac")
             suite = judge_mode(token.encr_mode, made.offer)
-            _check_rest(token, peer, utc_ms)
+            peer = take_roles(peer, token.att_cert, config.roles, utc_ms)
             own = next(key for key in made.keys if key.group == value.group)
             h2 = hash_acceptance(pdu.tbs, made.h1)
             okm = derive(suite.guard_params(token.asso_id), own.derive(value.public), h2)

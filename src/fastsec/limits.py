@@ -26,6 +26,8 @@ OUR_ALGORITHM_ID_MAX: Final = 128
 OUR_SIGNATURE_MAX: Final = 1024
 OUR_PP_MAX: Final = 64
 OUR_ATT_CERT_MAX: Final = 8192
+OUR_ROLE_INFOS: Final = 16
+OUR_ROLES_PER_INFO: Final = 16
 OUR_NESTING_MAX: Final = 16
 OUR_RSA_BITS_MAX: Final = 4096
 OUR_TRANSFER_OVERHEAD: Final = 1024
@@ -54,6 +56,11 @@ OUR_REJECTS_PER_SECOND: Final = 5
 OUR_REJECT_SOURCES: Final = 10_000
 OUR_PARSED_ADDRESSES: Final = 64
 OUR_PARSED_ADDRESS_OCTETS: Final = 256
+
+# A-profile of 2007
+OUR_A_PROFILE_TIME_AHEAD: Final = 300  # so far own times may run ahead, because one second names one association
+OUR_A_PROFILE_PEERS_MAX: Final = 4096  # peers whose last own time is remembered
+OUR_A_PROFILE_ALLOWED_MAX: Final = 10_000
 
 # Timers
 OUR_ACCEPT_TO_AARQ: Final = 10

@@ -348,6 +348,7 @@ class Endpoint:
             and kept.certificate.der == peer.certificate.der
             and kept.not_after_ms == peer.not_after_ms
             and kept.warnings == peer.warnings
+            and kept.roles == peer.roles
         ):
             return kept
         numbers.verified = peer

@@ -37,6 +37,7 @@ from fastsec.profile import NULL_APPL_DATA
 
 if TYPE_CHECKING:
     from fastsec.pki.path import VerifiedPeer
+    from fastsec.pki.roles import RoleGrant
 
 
 def _check_carriable(pdu: bytes) -> None:
@@ -79,6 +80,11 @@ class Connection(Receiving):
     def peer(self) -> VerifiedPeer | None:
         """The verified peer; None before its handshake PDU verified, and without security."""
         return self._engine.peer
+
+    @property
+    def roles(self) -> tuple[RoleGrant, ...]:
+        """The verified roles of the peer (IEC 62351-8): () until the association is confirmed, and after its end."""
+        return self._engine.roles
 
     @property
     def confirmed(self) -> bool:

@@ -47,6 +47,7 @@ class PlainAssociation:
     tx: Final = None
     rx: Final = None
     peer: Final = None
+    roles: Final = ()
     busy: Final = False
     confirmed: Final = True
 

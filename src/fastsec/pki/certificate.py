@@ -214,7 +214,7 @@ class Certificate:
             self.role_faults += (named("CERT_V_PKCE_EXT_VALUE", extension=oid, reason=error),)
             return
         if self.user_roles is not None:
-            self.role_faults += (named("MULTIPLE_AT", token="certificate", reason="two extensions"),)
+            self.role_faults += (named("MULTIPLE_AT", reason="two extensions of the certificate"),)
             if oid != oids.IEC_USER_ROLES:
                 return
         self.user_roles = found

@@ -15,6 +15,7 @@ from fastsec.errors import ConfigError, HandshakeError, IntegrityError, PeerErro
 from fastsec.pki import oids
 from fastsec.pki.certificate import Certificate, name_text
 from fastsec.pki.crl import RevocationList
+from fastsec.pki.roles import RoleGrant
 
 Binding = Literal["subject", "registered-id", "either"]
 _BINDINGS: Final = ("subject", "registered-id", "either")
@@ -34,6 +35,7 @@ class VerifiedPeer:
         not_after_ms: when the first certificate of the path ends, ms since 1970 UTC.
         warnings: what could not be checked: a mnemonic of the domain IEC62351-9 (62351-14), a colon, a sentence.
         chain: the authorities, issuer first, trust anchor last.
+        roles: what its tokens grant of what counts here; only ``fastsec.attribute.take_roles`` puts them in.
     """
 
     certificate: Certificate
@@ -41,6 +43,7 @@ class VerifiedPeer:
     not_after_ms: int
     warnings: tuple[str, ...]
     chain: tuple[Certificate, ...]
+    roles: tuple[RoleGrant, ...] = ()
 
 
 class TrustStore:
