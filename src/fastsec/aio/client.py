@@ -20,6 +20,7 @@ from fastsec.aio.tls import TLSConfig, TLSLayer
 from fastsec.errors import Aborted, ConfigError, FastsecError
 
 if TYPE_CHECKING:
+    from fastsec.aio.meter import Meter
     from fastsec.config import Config
     from fastsec.envs.osi import OsiParams
     from fastsec.pki.identity import OsiName
@@ -70,6 +71,7 @@ def connect(
     answer: Answer | None = None,
     osi: OsiParams | None = None,
     local_address: tuple[str, int] | None = None,
+    meter: Meter | None = None,
 ) -> Opening[AssociationStream]:
     """Dial and open a secured association, for ``await`` (62351-4 native mode over OSI).
 
@@ -83,6 +85,7 @@ def connect(
         answer: server: the protected protocol's response, or a function of the stream and the request that finds it.
         osi: selectors and sizes, if others than usual; then with the names.
         local_address: host and port to dial from.
+        meter: counts what happens (docs/metrics.md); by default that of all who name none.
 
     Result: awaitable of, and context manager with, an open ``AssociationStream``; leaving the block releases.
 
@@ -90,7 +93,7 @@ def connect(
         ConfigError: arguments. OSError: TCP. Aborted, Rejected, PeerError: the attempt failed.
     """
     client = check_role(role)
-    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None)
+    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None, meter=meter)
     return _stream(address, maker, tls, client, initiate, answer, local_address)
 
 
@@ -103,6 +106,7 @@ def plain_connect(
     role: Role = "client",
     answer: Answer | None = None,
     local_address: tuple[str, int] | None = None,
+    meter: Meter | None = None,
 ) -> Opening[AssociationStream]:
     """As ``connect``, without end-to-end security, towards unmodified MMS peers.
 
@@ -110,7 +114,7 @@ def plain_connect(
         osi: selectors, names, ACSE password, with ``security=False``.
     """
     client = check_role(role)
-    maker = PlainMaker(osi, client=client, initiate=initiate)
+    maker = PlainMaker(osi, client=client, initiate=initiate, meter=meter)
     return _stream(address, maker, tls, client, initiate, answer, local_address)
 
 
@@ -125,10 +129,11 @@ async def connect_handler(
     role: Role = "client",
     osi: OsiParams | None = None,
     local_address: tuple[str, int] | None = None,
+    meter: Meter | None = None,
 ) -> Connection:
     """As ``connect``, for callbacks: returns when TCP stands; the handler is told the rest."""
     client = check_role(role)
-    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None)
+    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None, meter=meter)
     return await dial(address, maker, handler, tls, local_address)
 
 
@@ -141,9 +146,10 @@ async def plain_connect_handler(
     tls: TLSConfig | None = None,
     role: Role = "client",
     local_address: tuple[str, int] | None = None,
+    meter: Meter | None = None,
 ) -> Connection:
     """As ``plain_connect``, for callbacks. ``osi`` None: no association at all, TPKT and COTP DT only, to measure."""
-    maker = PlainMaker(osi, client=check_role(role), initiate=initiate)
+    maker = PlainMaker(osi, client=check_role(role), initiate=initiate, meter=meter)
     return await dial(address, maker, handler, tls, local_address)
 
 

@@ -207,8 +207,11 @@ class Connection(Receiving):
             # All before any, as the channel does: who is told of one bad PDU may send the good ones again.
             for pdu in pdus:
                 _check_carriable(pdu)
+        traffic = self._meter.traffic
         for pdu in pdus:
             self._engine.send(pdu, now())
+            traffic.pdus_out += 1
+            traffic.octets_out += len(pdu)
             self._drain()
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------
@@ -238,6 +241,9 @@ class Connection(Receiving):
             self._transport.abort()
             return
         self._phase = TRANSPORT
+        resumed = getattr(transport, "resumed", None)
+        if resumed is not None:
+            self._meter.end_tls_handshake(resumed)
         if self._osi is None:
             self._engine.start(b"", now())
             self._drain()
@@ -333,6 +339,7 @@ class Connection(Receiving):
     def _established(self, output: Established) -> None:
         self._phase = OPEN
         self._due = None
+        self._meter.open_association(self, output.confirmed)
         if self._keeper is not None:
             self._keeper.opened(self)
         if self.client:
@@ -343,9 +350,14 @@ class Connection(Receiving):
     def _confirmed(self, output: Confirmed) -> None:
         if not isinstance(self._engine, PlainAssociation):
             self._engine.wakeup = None  # only unconfirmed associations are evicted by others
+        self._meter.confirm_association(self)
         self._call(self._handler.confirmed)
 
     def _received(self, output: Received) -> None:
+        traffic = self._meter.traffic
+        for pdu in output.pdus:
+            traffic.pdus_in += 1
+            traffic.octets_in += len(pdu)
         self._call(self._handler.pdus_received, output.pdus)
 
     def _release_asked(self, output: ReleaseIndication) -> None:

@@ -101,6 +101,7 @@ class Receiving(Wiring):
         if self.client:
             self._phase = ASSOCIATING
             self._due = None
+            self._meter.begin_association(cast("Connection", self))
             try:
                 self._engine.start(self.own_initiate, at)
             except (LocalError, LimitReached) as error:
@@ -112,6 +113,7 @@ class Receiving(Wiring):
         self._phase = ASSOCIATING
         self._due = None
         self.request = indication
+        self._meter.begin_association(cast("Connection", self))
         self._engine.receive(
             Carrier.ASSOCIATE_REQ,
             indication.user_data,

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ from fastsec.aio.address import parse_address
 from fastsec.aio.client import Opening, keep_alive
 from fastsec.aio.connection import Connection
 from fastsec.aio.handler import AssociationHandler
+from fastsec.aio.meter import Admissions, Meter
 from fastsec.aio.runtime import Runtime, runtime
 from fastsec.aio.setup import Maker, PlainMaker, Role, SecuredMaker, check_role
 from fastsec.aio.tls import TLSConfig, TLSLayer
@@ -43,27 +43,6 @@ class _Refused(asyncio.Protocol):
         transport.abort()  # type: ignore[attr-defined]  # a TCP transport can
 
 
-@dataclass(slots=True)
-class Admissions:
-    """What became of the connections to one server, counted since the start.
-
-    Attributes:
-        accepted: all that came, those in ``full`` not included.
-        opened: those whose association was opened.
-        unopened: those that ended without an association, for whatever reason; ``silent`` and ``late`` are among them.
-        silent: closed because they had asked for nothing and their place was wanted.
-        late: closed because they did not ask for an association in time.
-        full: closed at once because too many were there.
-    """
-
-    accepted: int = 0
-    opened: int = 0
-    unopened: int = 0
-    silent: int = 0
-    late: int = 0
-    full: int = 0
-
-
 class Server:
     """A listener and the connections it accepted. Made by ``serve``.
 
@@ -71,6 +50,7 @@ class Server:
         max_connections: more are closed at once.
         max_half_open: so many may be without an association; more are closed at once.
         admissions: what became of the connections so far.
+        meter: adds up all servers that share it.
 
     Before one is refused, the oldest that has asked for nothing for a second is closed: who opens connections and is
     silent keeps nobody out.
@@ -82,6 +62,7 @@ class Server:
         self.max_connections = max_connections
         self.max_half_open = limits.OUR_HALF_OPEN_MAX
         self.admissions = Admissions()
+        self.meter: Meter = maker.meter
         self._runtime = shared
         self._factory = factory
         self._maker = maker
@@ -152,6 +133,8 @@ class Server:
             self._runtime.loop.call_exception_handler({"message": "making a handler", "exception": error})
             return _Refused()
         self.admissions.accepted += 1
+        self.meter.admissions.accepted += 1
+        self.meter.half_open += 1
         self._connections.add(connection)
         self._half_open[connection] = time.monotonic()
         layer = TLSLayer(connection, self._tls, server_side=True) if self._tls is not None else None
@@ -166,6 +149,7 @@ class Server:
                 break
             if not connection.has_asked:
                 self.admissions.silent += 1
+                self.meter.admissions.silent += 1
                 connection.cut("it said nothing, and its place was wanted")
                 self.closed(connection)
                 return True
@@ -174,6 +158,7 @@ class Server:
     def _note_refusal(self) -> None:
         self._refused += 1
         self.admissions.full += 1
+        self.meter.admissions.full += 1
         now = time.monotonic()
         if now - self._noted >= REFUSALS_NOTED_EVERY:
             _log.warning(
@@ -188,18 +173,23 @@ class Server:
         """Its association is open."""
         if self._half_open.pop(connection, None) is not None:
             self.admissions.opened += 1
+            self.meter.admissions.opened += 1
+            self.meter.half_open -= 1
 
     def closed(self, connection: Connection) -> None:
         """Its connection is gone."""
         self._connections.discard(connection)
         if self._half_open.pop(connection, None) is not None:
             self.admissions.unopened += 1
+            self.meter.admissions.unopened += 1
+            self.meter.half_open -= 1
         if not self._connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
     def late(self, connection: Connection) -> None:
         """It did not ask for an association in time and is being closed."""
         self.admissions.late += 1
+        self.meter.admissions.late += 1
 
     def stop_listening(self) -> None:
         """Accept nothing more; connections stay."""
@@ -277,6 +267,7 @@ def serve(
     max_connections: int = limits.OUR_CONNECTIONS_MAX,
     backlog: int = 1024,
     reuse_port: bool = False,
+    meter: Meter | None = None,
 ) -> Opening[Server]:
     """Accept secured associations (62351-4 native mode over OSI).
 
@@ -293,6 +284,7 @@ def serve(
         backlog: connections the operating system keeps waiting.
         reuse_port: other processes listen on this address too, and the operating system shares connections out among
             them (SO_REUSEPORT); under one identity they need ``config.worker``.
+        meter: counts what happens (docs/metrics.md); by default that of all who name none.
 
     Result: awaitable of, and context manager with, a ``Server``; leaving the block releases all associations.
 
@@ -300,7 +292,7 @@ def serve(
         ConfigError: arguments. OSError: the address cannot be bound.
     """
     client = check_role(role)
-    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None)
+    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None, meter=meter)
     return _serving(factory, address, maker, tls, max_connections, backlog, reuse_port)
 
 
@@ -315,6 +307,7 @@ def plain_serve(
     max_connections: int = limits.OUR_CONNECTIONS_MAX,
     backlog: int = 1024,
     reuse_port: bool = False,
+    meter: Meter | None = None,
 ) -> Opening[Server]:
     """As ``serve``, without end-to-end security, for unmodified MMS peers.
 
@@ -322,7 +315,7 @@ def plain_serve(
         osi: selectors, names, ACSE password, with ``security=False``; None: no association at all, TPKT and COTP DT
             frames only, to measure.
     """
-    maker = PlainMaker(osi, client=check_role(role), initiate=initiate)
+    maker = PlainMaker(osi, client=check_role(role), initiate=initiate, meter=meter)
     return _serving(factory, address, maker, tls, max_connections, backlog, reuse_port)
 
 

@@ -7,6 +7,8 @@ from weakref import ref
 
 from fastsec import limits
 from fastsec.aio.connection import Connection
+from fastsec.aio.events import default_sink
+from fastsec.aio.meter import Meter, meter_or_default
 from fastsec.aio.plain import BareAssociation, PlainAssociation
 from fastsec.envs.osi import OsiAddress, OsiParams, connect_room
 from fastsec.errors import ConfigError
@@ -50,6 +52,7 @@ class SecuredMaker:
         client: association role.
         peer: client: whom to call.
         tls: whether there is TLS below; the peer is told (confParams).
+        meter: counts what the connections do.
     Errors:
         ConfigError: a client without peer, unusable parameters or replay file.
     """
@@ -63,6 +66,7 @@ class SecuredMaker:
         osi: OsiParams | None,
         initiate: bytes,
         tls: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         from fastsec.aio.endpoints import identity_of
         from fastsec.association import Association, Environment, Role
@@ -79,12 +83,13 @@ class SecuredMaker:
             release_timeout_s=limits.OUR_RELEASE,
             handshake_max=connect_room(self._params),
         )
+        self.meter = meter_or_default(meter)
         self._client = client
         self._peer = peer
         self._initiate = initiate
         self._identity = identity_of(config)
         self._endpoint = self._identity.endpoint(config, tls=tls)
-        self._sink = config.sink
+        self._sink = self.meter.counting(config.sink or default_sink)
         self._keep = self._identity.keep
         self._replaced: list[ref[Endpoint]] = []
 
@@ -102,6 +107,7 @@ class SecuredMaker:
             sink=self._sink,
             keep=self._keep,
             keeper=keeper,
+            meter=self.meter,
         )
 
     @property
@@ -123,9 +129,10 @@ class SecuredMaker:
 class PlainMaker:
     """Makes plain connections, or bare ones if ``params`` is None."""
 
-    def __init__(self, params: OsiParams | None, *, client: bool, initiate: bytes) -> None:
+    def __init__(self, params: OsiParams | None, *, client: bool, initiate: bytes, meter: Meter | None = None) -> None:
         if params is not None and params.security:
             raise ConfigError("these OsiParams are for secured associations; plain MMS needs security=False")
+        self.meter = meter_or_default(meter)
         self._params = params
         self._client = client
         self._initiate = initiate
@@ -134,8 +141,9 @@ class PlainMaker:
         """A new connection."""
         engine = PlainAssociation(self._client) if self._params is not None else BareAssociation(self._client)
         return Connection(
-            runtime, handler, engine, self._params, client=self._client, initiate=self._initiate, keeper=keeper
-        )
+            runtime, handler, engine, self._params, client=self._client, initiate=self._initiate, keeper=keeper,
+            meter=self.meter,
+        )  # fmt: skip
 
 
 Maker = SecuredMaker | PlainMaker

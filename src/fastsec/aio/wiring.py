@@ -14,6 +14,7 @@ from fastsec import limits
 from fastsec._core.osidata import OsiChannel
 from fastsec.aio.events import default_sink
 from fastsec.aio.handler import AssociationHandler
+from fastsec.aio.meter import Meter, meter_or_default
 from fastsec.aio.plain import PlainAssociation
 from fastsec.aio.runtime import Runtime
 from fastsec.envs.osi import AssociateInd, OsiEndpoint, OsiParams
@@ -59,9 +60,9 @@ class Wiring(asyncio.Protocol):
 
     __slots__ = (
         "_channel", "_due", "_engine", "_fast_rx", "_fast_tx", "_handler", "_keep", "_keeper",
-        "_linger", "_lost", "_news", "_osi", "_patient", "_pause", "_phase", "_reason", "_runtime", "_sink", "_slot",
-        "_task", "_telling", "_transport", "_tx", "can_write", "client", "context", "own_initiate", "peer_initiate",
-        "request",
+        "_linger", "_lost", "_meter", "_news", "_osi", "_patient", "_pause", "_phase", "_reason", "_runtime", "_sink",
+        "_slot", "_task", "_telling", "_transport", "_tx", "_updates", "can_write", "client", "context", "own_initiate",
+        "peer_initiate", "request",
     )  # fmt: skip
 
     def __init__(
@@ -76,13 +77,15 @@ class Wiring(asyncio.Protocol):
         sink: EventSink | None = None,
         keep: Callable[[], None] | None = None,
         keeper: Keeper | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._runtime = runtime
         self._handler = handler
         self._engine = engine
         if not isinstance(engine, PlainAssociation):
             engine.wakeup = self._wakened
-        self._channel = OsiChannel(limits.OUR_TSDU_MAX)
+        self._meter = meter_or_default(meter)
+        self._channel = OsiChannel(limits.OUR_TSDU_MAX, self._meter.traffic)
         self._osi = OsiEndpoint("initiator" if client else "responder", params, self._channel) if params else None
         self._sink: EventSink = sink or default_sink
         self._keep = keep
@@ -96,6 +99,7 @@ class Wiring(asyncio.Protocol):
         self.can_write = True
         self._fast_rx = self._fast_tx = False
         self._tx: SealGuard | None = None
+        self._updates = 0
         self._news: deque[Output] | None = None
         self._telling = False
         self._linger = False
@@ -219,6 +223,7 @@ class Wiring(asyncio.Protocol):
         if self._osi is not None and self._transport is not None:
             octets = self._osi.data_to_send()
             if octets:
+                self._meter.traffic.frames_out += len(octets)
                 self._transport.write(octets)
 
     def _carry(self, send: Send) -> None:
@@ -256,6 +261,9 @@ class Wiring(asyncio.Protocol):
         context = -1 if osi is None else osi.data_context_id or 0
         self._fast_rx, self._fast_tx = engine.fast_rx, engine.fast_tx
         self._tx = engine.tx
+        if not isinstance(engine, PlainAssociation) and engine.key_updates != self._updates:
+            self._meter.key_updates += engine.key_updates - self._updates
+            self._updates = engine.key_updates
         if self._fast_rx:
             channel.arm_rx(engine.rx, context)
         else:
@@ -340,7 +348,7 @@ class Wiring(asyncio.Protocol):
         """Close the connection and tell the handler. The side that sent the last PDU lets the other close first."""
         if self._phase >= LINGER:
             return
-        self._phase = LINGER
+        phase, self._phase = self._phase, LINGER
         self._fast_tx = False
         self._channel.disarm_rx()
         self._end_engine()
@@ -349,6 +357,9 @@ class Wiring(asyncio.Protocol):
         if task is not None and not task.done():
             task.cancel()
         transport = self._transport
+        if phase == OPENING and transport is not None:  # it is the TLS layer
+            self._meter.fail_tls_handshake(self._reason or error)
+        self._meter.end_association(cast("Connection", self), phase == OPEN, self._reason or error)
         if transport is not None:
             if self._pause:
                 self._pause = 0
