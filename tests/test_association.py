@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import event_record
 from engine_pair import ANSWER, CLIENT, INITIATE, READ, SERVER, ConnectionPair, authority, config, credential
 from fastsec.association import Ended, Environment, Established, Raised, Send
 from fastsec.control import CARRIER_OF, GROUP_OF
@@ -103,8 +104,14 @@ def bring(pair: ConnectionPair, kind: SecPduKind, pdu: bytes | None, carrier: Ca
     return receiver
 
 
-@pytest.mark.parametrize("check", WRONG)
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    event_record.marked(
+        [(kind, check) for kind in KINDS for check in WRONG],
+        lambda case: [mnemonic(GROUP_OF[case[0]], CONTROL[case[1]][0])],
+    ),
+    ids=lambda part: getattr(part, "name", part),
+)
 def test_every_check_of_every_control_pdu(kind: SecPduKind, check: str) -> None:
     pair = stage(kind)
     if check == "replay" and kind in (K.APPLICATION_REJECT, K.HANDSHAKE_SEC_REJECT):
@@ -187,7 +194,10 @@ def test_a_reject_may_lack_the_number(kind: SecPduKind) -> None:
 # --- what a verified abort or reject tells ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("diag", [None, *DtDiag, 77])
+@pytest.mark.parametrize(
+    "diag",
+    event_record.marked([None, *DtDiag, 77], lambda diag: [mnemonic(6, received(Group.DT_SEC_ABORT, diag))]),
+)
 def test_event_for_each_diagnostic_of_a_dt_sec_abort(diag: int | None) -> None:
     pair = stage(K.DT_SEC_ABORT)
     receiver = bring(pair, K.DT_SEC_ABORT, control(pair, "server", K.DT_SEC_ABORT, diag=diag))
@@ -198,8 +208,18 @@ def test_event_for_each_diagnostic_of_a_dt_sec_abort(diag: int | None) -> None:
     assert len(pair.wire) == 4
 
 
-@pytest.mark.parametrize("diag", [None, *HandshakeDiag, 77])
-@pytest.mark.parametrize("kind", [K.HANDSHAKE_SEC_REJECT, K.HANDSHAKE_SEC_ABORT], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    ("kind", "diag"),
+    event_record.marked(
+        [
+            (kind, diag)
+            for kind in (K.HANDSHAKE_SEC_REJECT, K.HANDSHAKE_SEC_ABORT)
+            for diag in (None, *HandshakeDiag, 77)
+        ],
+        lambda case: [mnemonic(GROUP_OF[case[0]], received(GROUP_OF[case[0]], case[1]))],
+    ),
+    ids=lambda part: part.name if isinstance(part, SecPduKind) else str(part),
+)
 def test_event_for_each_diagnostic_of_the_handshake(kind: SecPduKind, diag: int | None) -> None:
     pair = stage(kind)
     more = {"asso_id": pair.client.association._n} if kind is K.HANDSHAKE_SEC_REJECT else {}

@@ -59,6 +59,7 @@ class Kept:
 # --- replay -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.event("IEC62351-4:1.11")
 def test_an_exact_repeat_costs_no_public_key_work_and_gets_a_plain_abort() -> None:
     pair = ConnectionPair().open()
     fresh = again(pair, request_of(pair))
@@ -71,6 +72,7 @@ def test_an_exact_repeat_costs_no_public_key_work_and_gets_a_plain_abort() -> No
     pair.confirm()
 
 
+@pytest.mark.event("IEC62351-4:1.11")
 def test_the_same_time_and_number_in_another_request_is_the_signed_alarm() -> None:
     pair = ConnectionPair().open()
     other = forge(Carrier.ASSOCIATE_REQ, request_of(pair), credential(CLIENT), conf_params=2 | 4)

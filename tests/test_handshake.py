@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import event_record
 from engine_pair import (
     CLIENT,
     INITIATE,
@@ -320,7 +321,14 @@ def changer(wrong: Wrong, carrier: Carrier, name: OsiName) -> Any:
     return change
 
 
-@pytest.mark.parametrize("case", REQUESTS)
+def with_events(cases: dict[str, Wrong], group: int, answer: int) -> list[Any]:
+    """The cases with the events that both sides raise: of the PDU's own group, and of the answer's."""
+    return event_record.marked(
+        cases, lambda case: (mnemonic(group, cases[case].event), mnemonic(answer, cases[case].answer))
+    )
+
+
+@pytest.mark.parametrize("case", with_events(REQUESTS, 1, 4))
 def test_wrong_request(case: str) -> None:
     wrong = REQUESTS[case]
     pair = ConnectionPair(config(CLIENT, policy=wrong.client), config(SERVER, policy=wrong.server))
@@ -349,6 +357,7 @@ def test_every_check_of_a_request_has_a_wrong_peer() -> None:
     assert tested == {number for check, (number, _) in HANDSHAKE_REQ.items() if check not in own} | {5}
 
 
+@pytest.mark.event("IEC62351-4:1.7", "IEC62351-4:4.11")
 def test_revoked_client() -> None:
     bad = credential(OsiName("1.1.1.999.66", 1))
     root = authority("one")
@@ -494,7 +503,7 @@ ACCEPTANCES = {
 }
 
 
-@pytest.mark.parametrize("case", ACCEPTANCES)
+@pytest.mark.parametrize("case", with_events(ACCEPTANCES, 2, 5))
 def test_wrong_acceptance(case: str) -> None:
     wrong = ACCEPTANCES[case]
     pair = ConnectionPair(config(CLIENT, policy=wrong.client), config(SERVER, policy=wrong.server))
@@ -542,6 +551,7 @@ def test_revoked_server() -> None:
     assert pair.server.events == ["ALARM_RCV_ASS_SEC_ABT"]
 
 
+@pytest.mark.event("IEC62351-4:2.10")
 def test_replayed_acceptance() -> None:
     """The same server time and numbers again: the alarm of group 2."""
     pair = ConnectionPair().open()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import event_record
 from engine_pair import ANSWER, CLIENT, INITIATE, READ, SERVER, ConnectionPair, Side, config
 from fastsec import profile
 from fastsec.association import Ended, Established, Send
@@ -175,7 +176,19 @@ def expect(pair: ConnectionPair, check: str, *, clear: bool) -> None:
     assert pair.server.received == [READ]  # what was there before
 
 
-@pytest.mark.parametrize("case", WRONG)
+def event_of(check: str, *, clear: bool) -> str:
+    """The event of a failed check of a transfer."""
+    return f"IEC62351-4:10.{CLEAR_TRANSFER[check][0]}" if clear else f"IEC62351-4:11.{ENCR_TRANSFER[check][0]}"
+
+
+def is_clear(case: str) -> bool:
+    """Whether the receiver has a ClearTransfer to judge."""
+    return case.startswith("encr") == (WRONG[case][2] == "wrong-kind")
+
+
+@pytest.mark.parametrize(
+    "case", event_record.marked(WRONG, lambda case: [event_of(WRONG[case][2], clear=is_clear(case))])
+)
 def test_wrong_transfer(case: str) -> None:
     fields, change, check = WRONG[case]
     pair = make(fields)
@@ -184,11 +197,14 @@ def test_wrong_transfer(case: str) -> None:
     )
     pair.client.send(READ)
     pair.move()
-    clear = ("encr" in case.split(":")[0]) == (check == "wrong-kind")
-    expect(pair, check, clear=clear)
+    expect(pair, check, clear=is_clear(case))
 
 
-@pytest.mark.parametrize("fields", [HMAC, AE, CBC], ids=["clear", "ae", "cbc"])
+@pytest.mark.parametrize(
+    "fields",
+    event_record.marked([HMAC, AE, CBC], lambda fields: [event_of("replay", clear=fields is HMAC)]),
+    ids=["clear", "ae", "cbc"],
+)
 def test_the_pdu_just_sent_again(fields: dict[str, Any]) -> None:
     pair = make(fields)
     pair.deliver(pair.server, next(sent for who, sent in pair.wire if who == "client" and sent.carrier is Carrier.DATA))
@@ -196,7 +212,11 @@ def test_the_pdu_just_sent_again(fields: dict[str, Any]) -> None:
     expect(pair, "replay", clear=fields is HMAC)
 
 
-@pytest.mark.parametrize("fields", [HMAC, AE], ids=["clear", "ae"])
+@pytest.mark.parametrize(
+    "fields",
+    event_record.marked([HMAC, AE], lambda fields: [event_of("sequence", clear=fields is HMAC)]),
+    ids=["clear", "ae"],
+)
 def test_two_pdus_swapped(fields: dict[str, Any]) -> None:
     pair = make(fields)
     pair.client.send(READ)
@@ -206,7 +226,11 @@ def test_two_pdus_swapped(fields: dict[str, Any]) -> None:
     expect(pair, "sequence", clear=fields is HMAC)
 
 
-@pytest.mark.parametrize("fields", [HMAC, AE], ids=["clear", "ae"])
+@pytest.mark.parametrize(
+    "fields",
+    event_record.marked([HMAC, AE], lambda fields: [event_of("time", clear=fields is HMAC)]),
+    ids=["clear", "ae"],
+)
 def test_time_going_back_and_time_out_of_the_window(fields: dict[str, Any]) -> None:
     pair = make(fields)
     pair.client.send(READ)
