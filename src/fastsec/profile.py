@@ -34,6 +34,15 @@ AES256_GCM: Final = "2.16.840.1.101.3.4.1.46"
 AES128_GMAC_RFC9044: Final = "2.16.840.1.101.3.4.1.9"
 AES256_GMAC_RFC9044: Final = "2.16.840.1.101.3.4.1.49"
 
+# --- A-security-profile of 2007 (compatibility mode) ----------------------------------------------------------------
+OID_MMS_AUTHENTICATION: Final = "1.0.840.0.1.0.1.1"  # [S] mechanism-name
+OID_MMS_AUTHENTICATION_AS: Final = "1.0.840.0.1.1.4.1"  # [S] mmsAuthenticationAS
+CONTEXT_MMS_AUTHENTICATION: Final = 5  # offered id, as in the field; on reception go by OID
+A_PROFILE_SIGNED: Final = "characters"  # [C] what is signed: the characters of time (field) or its encoding (text)
+A_PROFILE_TIME: Final = "field"  # [C] YYYYMMDDhhmmss. (field); both readings are 15 characters
+A_PROFILE_TIME_TAG: Final = 0x81  # [C] tag of the encoding that is signed where the encoding is: the one on the wire
+A_PROFILE_CARRIER: Final = "external"  # [C] alternative of the ACSE authentication-value (field)
+
 CONTEXT_ACSE: Final = 1
 CONTEXT_MMS: Final = 3
 CONTEXT_E2E: Final = 5  # offered id; on reception go by OID

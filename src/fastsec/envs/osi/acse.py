@@ -7,7 +7,7 @@ as raw TLVs, fields nobody here acts on are skipped (the types are extensible), 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from fastsec import limits, profile
 from fastsec._core.cursor import Reader, encode_oid, tlv
@@ -69,7 +69,11 @@ ABORT_BY_PROVIDER: Final = 1
 
 _AUTHENTICATION_UNIT: Final = b"\x07\x80"
 _PASSWORD_MECHANISM: Final = encode_oid(profile.OID_ACSE_PASSWORD)
+_CERTIFICATE_MECHANISM: Final = encode_oid(profile.OID_MMS_AUTHENTICATION)
 _RELEASE_NORMAL: Final = b"\x80\x01\x00"
+
+
+Carrier = Literal["external", "other"]
 
 
 class External(NamedTuple):
@@ -78,6 +82,22 @@ class External(NamedTuple):
     direct: str | None
     indirect: int | None
     value: bytes
+
+
+class Proof(NamedTuple):
+    """An authentication-value that carries an MMS-Authentication-value.
+
+    Attributes:
+        value: the MMS-Authentication-value, one TLV.
+        carrier: alternative of the CHOICE: ``external`` or ``other``.
+        reference: ``external``: its indirect-reference, or None.
+        mechanism: ``other``: the mechanism it names; ``external``: its direct-reference; dotted, or None.
+    """
+
+    value: bytes
+    carrier: Carrier = "external"
+    reference: int | None = None
+    mechanism: str | None = None
 
 
 class Authentication(NamedTuple):
@@ -95,6 +115,31 @@ class Authentication(NamedTuple):
             return None
         reader = Reader(self.value, indefinite=True, step="authentication-value")
         return reader.octets(0x80) if reader.peek() == 0x80 else None
+
+    @property
+    def proof(self) -> Proof | None:
+        """The alternatives external [2] and other [3]; None for others. DecodeError if malformed."""
+        if self.value is None:
+            return None
+        outer = Reader(self.value, indefinite=True, step="authentication-value")
+        tag = outer.next()
+        if tag not in (0xA2, 0xA3):
+            return None
+        reader = outer.enter(indefinite=True)
+        outer.finish()
+        if tag == 0xA3:
+            mechanism = reader.oid()
+            reader.next()
+            value = reader.raw()
+            reader.finish()
+            return Proof(value, "other", None, mechanism)
+        if reader.peek() == 0x28:  # tagged explicitly, which X.227 does not mean
+            reader.next()
+            wrapped = reader.enter(indefinite=True)
+            reader.finish()
+            reader = wrapped
+        external = _decode_external(reader)
+        return Proof(external.value, "external", external.indirect, external.direct)
 
     def __repr__(self) -> str:
         return f"Authentication(requirements={self.requirements}, mechanism={self.mechanism!r})"
@@ -346,13 +391,17 @@ def _decode_information(reader: Reader) -> tuple[External, ...]:
         if found:
             raise DecodeError("user-information of more than one EXTERNAL", step=reader.step)
         reader.expect(0x28)
-        entry = reader.enter(indefinite=True)
-        direct = entry.oid() if entry.peek() == 0x06 else None
-        indirect = entry.integer() if entry.peek() == 0x02 else None
-        entry.optional(0x07)
-        found.append(External(direct, indirect, decode_value(entry)))
-        entry.finish()
+        found.append(_decode_external(reader.enter(indefinite=True)))
     return tuple(found)
+
+
+def _decode_external(entry: Reader) -> External:
+    direct = entry.oid() if entry.peek() == 0x06 else None
+    indirect = entry.integer() if entry.peek() == 0x02 else None
+    entry.optional(0x07)
+    found = External(direct, indirect, decode_value(entry))
+    entry.finish()
+    return found
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -389,6 +438,30 @@ def aarq_fields(context_name: str, called: AeTitle, calling: AeTitle, password: 
     if password is not None:
         fields += tlv(0x8A, _AUTHENTICATION_UNIT) + tlv(0x8B, _PASSWORD_MECHANISM) + tlv(0xAC, tlv(0x80, password))
     return fields
+
+
+def proof_fields(requirements_tag: int, proof: Proof) -> bytes:
+    """The fields of certificate-based authentication: requirements, mechanism-name, authentication-value.
+
+    Arguments:
+        requirements_tag: 0x8A in an AARQ, 0x88 in an AARE; the others follow it.
+        proof: an ``external`` without reference and mechanism names mmsAuthenticationAS as direct-reference.
+    """
+    if proof.carrier == "other":
+        value = tlv(0xA3, tlv(0x06, _CERTIFICATE_MECHANISM) + proof.value)
+    else:
+        direct = proof.mechanism
+        if direct is None and proof.reference is None:
+            direct = profile.OID_MMS_AUTHENTICATION_AS
+        named = b"" if direct is None else tlv(0x06, encode_oid(direct))
+        if proof.reference is not None:
+            named += _integer(proof.reference)
+        value = tlv(0xA2, named + tlv(0xA0, proof.value))
+    return (
+        tlv(requirements_tag, _AUTHENTICATION_UNIT)
+        + tlv(requirements_tag + 1, _CERTIFICATE_MECHANISM)
+        + tlv((requirements_tag | 0x20) + 2, value)
+    )
 
 
 def encode_aarq(fields: bytes, context: int, value: bytes) -> bytes:

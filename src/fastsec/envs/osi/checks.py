@@ -5,14 +5,19 @@ from __future__ import annotations
 import hmac
 from typing import Final, NamedTuple
 
-from fastsec import profile
-from fastsec.envs.osi import acse
+from fastsec import limits, profile
+from fastsec.envs.osi import acse, session
 from fastsec.envs.osi.params import OsiParams
+from fastsec.errors import DecodeError
 
 OSI_ENV_PROT_ERR: Final = "OSI_ENV_PROT_ERR"
 OSI_INV_INDR_REF: Final = "OSI_INV_INDR_REF"
 OSI_INV_PCI: Final = "OSI_INV_PCI"
 ACSE_PROT_ERR: Final = "ACSE_PROT_ERR"
+AUTH_MECH_NOT_USED_RQ: Final = "AUTH_MECH_NOT_USED_RQ"
+AUTH_MECH_NOT_USED_ABT: Final = "AUTH_MECH_NOT_USED_ABT"
+# Faults of authentication itself: with the A-profile they are answered by P-ABORT.
+UNAUTHENTICATED: Final = frozenset((AUTH_MECH_NOT_USED_RQ, AUTH_MECH_NOT_USED_ABT))
 
 # Alternatives of HandshakeRsp and the results of the AARE they go with: assoAccept, applReject, secReject.
 OUTCOMES: Final = {
@@ -63,6 +68,20 @@ def _user(mnemonic: str, diagnostic: int, text: str) -> Objection:
     return Objection(mnemonic, acse.SOURCE_USER, diagnostic, text)
 
 
+def check_connect(spdu: session.Spdu, params: OsiParams) -> tuple[int, str] | None:
+    """Judge a CN; the reason code to refuse it with and words, or None if it is in order."""
+    size = len(spdu.user_data)
+    if spdu.overflow or size > limits.SPEC_CONNECT_USER_DATA_MAX:
+        return session.RF_RESTRICTION, f"CONNECT user data of {size} octets or more"
+    if not spdu.version & (session.VERSION_1 | session.VERSION_2):
+        return session.RF_VERSION, "session version 2 not proposed"
+    if spdu.requirements is not None and not spdu.requirements & session.DUPLEX:
+        return session.RF_RESTRICTION, "duplex functional unit not proposed"
+    if selector_refused(spdu.called, params.local.ssel, params):
+        return session.RF_SELECTOR_UNKNOWN, "called S-selector is not ours"
+    return None
+
+
 def check_aarq(aarq: acse.Aarq, params: OsiParams, data_number: int | None) -> Objection | None:
     """Judge an AARQ, all but its user-information and password; None if it is in order.
 
@@ -108,6 +127,55 @@ def check_password(given: acse.Authentication, wanted: bytes) -> Objection | Non
     return _user(ACSE_PROT_ERR, wrong, acse.diagnostic_text(acse.SOURCE_USER, wrong))
 
 
+def check_authentication(given: acse.Authentication) -> Objection | None:
+    """Judge the form of an A-profile AARQ's authentication fields; the MMS-Authentication-value itself is the
+    engine's."""
+    if given.mechanism is None:
+        wrong = acse.MECHANISM_REQUIRED
+    elif given.mechanism != profile.OID_MMS_AUTHENTICATION:
+        wrong = acse.MECHANISM_NOT_RECOGNIZED
+    elif not (given.requirements or 0) & 1 or given.value is None:
+        wrong = acse.AUTHENTICATION_REQUIRED
+    else:
+        return None
+    return _user(AUTH_MECH_NOT_USED_RQ, wrong, acse.diagnostic_text(acse.SOURCE_USER, wrong))
+
+
+def proof_of(given: acse.Authentication, number: int | None, mnemonic: str) -> acse.Proof:
+    """The authentication-value that carries an MMS-Authentication-value.
+
+    Arguments:
+        number: of the presentation context for mmsAuthenticationAS, None where none was agreed on: then any
+            indirect-reference is taken.
+    Errors:
+        Fault: another alternative, malformed, or a reference to something else; ``mnemonic`` is its event.
+    """
+    try:
+        proof = given.proof
+    except DecodeError as error:
+        raise Fault(ACSE_PROT_ERR, f"{error.step}: {error}") from None
+    if proof is None:
+        raise Fault(mnemonic, "authentication-value is neither external nor other")
+    if proof.carrier == "other":
+        if proof.mechanism != profile.OID_MMS_AUTHENTICATION:
+            raise Fault(mnemonic, f"authentication-value of another mechanism, {proof.mechanism}")
+    elif None not in (number, proof.reference) and proof.reference != number:
+        raise Fault(OSI_INV_INDR_REF, f"authentication-value with indirect-reference {proof.reference}")
+    return proof
+
+
+def check_answered_proof(aare: acse.Aare) -> None:
+    """Check that an accepting AARE of the A-profile authenticates the responder.
+
+    Errors:
+        Fault: it does not.
+    """
+    given = aare.authentication
+    objection = check_authentication(given)
+    if objection is not None:
+        raise Fault(AUTH_MECH_NOT_USED_ABT, f"the responder does not authenticate itself: {objection.text}")
+
+
 def selector_refused(called: bytes | None, own: bytes | None, params: OsiParams) -> bool:
     """Whether a called selector is refused: it is another than the one configured."""
     return params.check_selectors and own is not None and called != own
@@ -132,6 +200,10 @@ def check_aare(aare: acse.Aare, params: OsiParams, data_number: int | None) -> N
             raise Fault("INV_CALLING_AP_TITLE_RE", "responding AP-title missing or not an OBJECT IDENTIFIER")
         if not isinstance(aare.responding.ae_qualifier, int):
             raise Fault("INV_CALLING_AE_QUAL_RE", "responding AE-qualifier missing or not an INTEGER")
+    elif params.a_profile:
+        if aare.context_name not in params.contexts_taken:
+            raise Fault("INV_APPL_CNTX_RE", f"application context {aare.context_name}")
+        check_answered_proof(aare)
     if data_number is None:
         name = "e2eSecurityAS" if params.security else "MMS"
         raise Fault(OSI_ENV_PROT_ERR, f"presentation context for {name} not accepted")

@@ -6,22 +6,28 @@ The adapter owns the channel's receiving side: it feeds octets to the channel an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar
 
 from fastsec import limits, profile
 from fastsec._core.tpkt import tpkt
 from fastsec.envs.osi import acse, cotp, presentation, session
+from fastsec.envs.osi.answer import Answer
 from fastsec.envs.osi.checks import (
     ACSE_PROT_ERR,
+    AUTH_MECH_NOT_USED_ABT,
+    AUTH_MECH_NOT_USED_RQ,
     OSI_ENV_PROT_ERR,
     OSI_INV_PCI,
+    UNAUTHENTICATED,
     Fault,
     check_aare,
     check_aarq,
+    check_authentication,
+    check_connect,
     check_outcome,
     check_password,
     information,
+    proof_of,
     rejection_fault,
     selector_refused,
 )
@@ -52,19 +58,6 @@ _TRANSPORT_STATES: Final = frozenset((State.START, State.WAIT_CC, State.WAIT_CR)
 _A = TypeVar("_A", acse.Aarq, acse.Aare, acse.Release, acse.Abort)
 
 
-@dataclass(slots=True)
-class _Answer:
-    """What a responder notes of a request until it has answered it: responding selectors, result list, application
-    context, session version, and whether a password was checked."""
-
-    ssel: bytes | None
-    psel: bytes | None
-    context_name: str
-    version: int
-    results: tuple[int, ...] = ()
-    authenticated: bool = False
-
-
 class OsiEndpoint:
     """One side of one connection.
 
@@ -76,7 +69,8 @@ class OsiEndpoint:
     Attributes:
         state: see ``fastsec.envs.osi.states``.
         tpdu_size: agreed TPDU size in octets, once the transport is connected.
-        mms_context_id, e2e_context_id: numbers of the presentation contexts agreed on, or None.
+        mms_context_id, e2e_context_id: numbers of the presentation contexts agreed on, or None; with the A-profile the
+            second is the one for mmsAuthenticationAS.
 
     After each call the adapter sends ``data_to_send()``; when ``closed`` it then closes the TCP connection.
     Calls that the state does not allow raise StateError; whatever the peer does comes out as an indication.
@@ -115,7 +109,7 @@ class OsiEndpoint:
         self._acse_context_id: int | None = None
         self._out: list[bytes] = []
         self._peer_reference = 0
-        self._answer: _Answer | None = None
+        self._answer: Answer | None = None
         self._deferred: bytes | None = None
 
     # --- what the adapter asks --------------------------------------------------------------------------------------
@@ -146,29 +140,31 @@ class OsiEndpoint:
         self._out.append(tpkt(cotp.encode_connect(self.params.connect_request)))
         self.state = State.WAIT_CC
 
-    def associate(self, user_data: bytes) -> None:
+    def associate(self, user_data: bytes, proof: bytes | None = None) -> None:
         """Initiator: send CN with CP and AARQ.
 
         Arguments:
             user_data: the HandshakeReq, or the MMS initiate-Request.
+            proof: A-profile, needed: the MMS-Authentication-value.
         Errors:
             LimitReached: more than 10 240 octets of CONNECT user data; nothing is sent, the text names the part.
         """
         self._need(State.TRANSPORT)
-        request = checked_request(self.params, user_data)
+        request = checked_request(self.params, user_data, self.params.proof(proof))
         for number, syntax in self.params.contexts_offered:
             self._agree(syntax, number)
         self._send(session.encode_connect(self.params.cn_header, request))
         self.state = State.WAIT_AC
 
-    def accept(self, user_data: bytes) -> None:
-        """Responder: answer AssociateInd with the HandshakeAcc (as ``A0`` CHOICE) or the MMS initiate-Response."""
+    def accept(self, user_data: bytes, proof: bytes | None = None) -> None:
+        """Responder: answer AssociateInd with the HandshakeAcc (as ``A0`` CHOICE) or the MMS initiate-Response.
+
+        Arguments:
+            proof: A-profile, needed: the MMS-Authentication-value.
+        """
         self._need(State.ASSOCIATING)
-        answer, params = self._noted(), self.params
-        fields = params.aare_fields
-        if answer.authenticated or answer.context_name != params.context_name:
-            title, outcome = params.local.title, acse.OUTCOME_ACCEPTED
-            fields = acse.aare_fields(answer.context_name, title, outcome, authenticated=answer.authenticated)
+        answer = self._noted()
+        fields = answer.accepting_fields(self.params, proof)
         apdu = acse.encode_aare(fields, (self._data_number(), user_data))
         ppdu = presentation.encode_accept(answer.psel, answer.results, self._acse_number(), apdu)
         self._send(session.encode_accept(answer.ssel, ppdu, answer.version))
@@ -226,6 +222,12 @@ class OsiEndpoint:
         """
         if self.state in SESSION_STATES:
             self._send(self._abort(acse.ABORT_BY_USER, user_data))
+        self.state = State.CLOSED
+
+    def provider_abort(self) -> None:
+        """End the connection with a P-ABORT, as the A-profile does when authentication fails. No reason is given."""
+        if self.state in SESSION_STATES:
+            self._send(session.encode_abort(presentation.encode_provider_abort(presentation.ARP_NOT_SPECIFIED)))
         self.state = State.CLOSED
 
     def receive_tpdu(self, code: int, tpdu: bytes) -> list[Indication]:
@@ -325,7 +327,7 @@ class OsiEndpoint:
         cp = presentation.decode_connect(spdu.user_data)
         local = self.params.local
         version = session.VERSION_2 if spdu.version & session.VERSION_2 else session.VERSION_1
-        answer = self._answer = _Answer(
+        answer = self._answer = Answer(
             local.ssel if spdu.called is None else spdu.called,
             local.psel if cp.called is None else cp.called,
             self.params.context_name,
@@ -344,21 +346,19 @@ class OsiEndpoint:
         if user_data is None:
             raise Fault(ACSE_PROT_ERR, "AARQ without user-information")
         given = aarq.authentication
-        return [AssociateInd(user_data, aarq.calling, aarq.called, aarq.context_name, given.mechanism, given.password)]
+        proof = None
+        if self.params.a_profile:
+            answer.proof = proof_of(given, self.e2e_context_id, AUTH_MECH_NOT_USED_RQ)
+            proof = answer.proof.value
+        password = None if self.params.a_profile else given.password
+        names = aarq.calling, aarq.called
+        return [AssociateInd(user_data, *names, aarq.context_name, given.mechanism, password, proof)]
 
     def _check_cn(self, spdu: session.Spdu) -> None:
-        size = len(spdu.user_data)
-        if spdu.overflow or size > limits.SPEC_CONNECT_USER_DATA_MAX:
-            self._refuse_session(session.RF_RESTRICTION, f"CONNECT user data of {size} octets or more")
-        if not spdu.version & (session.VERSION_1 | session.VERSION_2):
-            self._refuse_session(session.RF_VERSION, "session version 2 not proposed")
-        if spdu.requirements is not None and not spdu.requirements & session.DUPLEX:
-            self._refuse_session(session.RF_RESTRICTION, "duplex functional unit not proposed")
-        if selector_refused(spdu.called, self.params.local.ssel, self.params):
-            self._refuse_session(session.RF_SELECTOR_UNKNOWN, "called S-selector is not ours")
-
-    def _refuse_session(self, reason: int, text: str) -> NoReturn:
-        raise Fault(OSI_ENV_PROT_ERR, text, self.channel.frame(session.encode_refuse(reason)))
+        refusal = check_connect(spdu, self.params)
+        if refusal is not None:
+            reason, text = refusal
+            raise Fault(OSI_ENV_PROT_ERR, text, self.channel.frame(session.encode_refuse(reason)))
 
     def _refuse_presentation(self, reason: int, text: str) -> NoReturn:
         answer = self._noted()
@@ -367,7 +367,7 @@ class OsiEndpoint:
         raise Fault(OSI_ENV_PROT_ERR, text, self.channel.frame(tsdu))
 
     def _judge_contexts(self, proposed: tuple[presentation.Context, ...]) -> tuple[int, ...]:
-        known = (profile.OID_ACSE_AS, profile.OID_MMS_AS, self.params.data_syntax)
+        known = {syntax for _, syntax in self.params.contexts_offered}
         results = []
         for context in proposed:
             if context.abstract_syntax in known and context.ber:
@@ -382,6 +382,8 @@ class OsiEndpoint:
     def _check_request(self, aarq: acse.Aarq) -> bool:
         """All checks of the AARQ but the user-information. Returns whether a password was asked for and is right."""
         objection = check_aarq(aarq, self.params, self.data_context_id)
+        if objection is None and self.params.a_profile:
+            objection = check_authentication(aarq.authentication)
         if objection is None and self.params.password is not None:
             objection = check_password(aarq.authentication, self.params.password)
         if objection is None:
@@ -415,8 +417,11 @@ class OsiEndpoint:
             raise Fault(ACSE_PROT_ERR, "AARE without user-information")
         if self.params.security:
             check_outcome(aare.result, user_data)
+        proof = None
+        if self.params.a_profile:
+            proof = proof_of(aare.authentication, self.e2e_context_id, AUTH_MECH_NOT_USED_ABT).value
         self.state = State.OPEN
-        return [AssociateCnf("accepted", aare.diagnostic, "accepted", user_data, aare.responding)]
+        return [AssociateCnf("accepted", aare.diagnostic, "accepted", user_data, aare.responding, proof)]
 
     def _on_rf(self, spdu: session.Spdu) -> list[Indication]:
         self.state = State.CLOSED
@@ -546,7 +551,7 @@ class OsiEndpoint:
         elif self.e2e_context_id is None:
             self.e2e_context_id = number
 
-    def _noted(self) -> _Answer:
+    def _noted(self) -> Answer:
         if self._answer is None:
             raise StateError("no request is being answered")
         return self._answer
@@ -577,6 +582,8 @@ class OsiEndpoint:
     def _fault(self, fault: Fault) -> list[Indication]:
         if fault.reply is not None:
             self._out.append(fault.reply)
+        elif self.params.a_profile and fault.mnemonic in UNAUTHENTICATED:
+            self.provider_abort()
         elif self.state in SESSION_STATES:
             # 62351-4 §9 wants source service-user without a diagnostic; a plain peer is told that the provider ends it.
             source = acse.ABORT_BY_USER if self.params.security else acse.ABORT_BY_PROVIDER

@@ -25,6 +25,7 @@ class AssociateInd:
         application_context: dotted.
         mechanism: mechanism-name, dotted, or None.
         password: the ACSE password received, or None.
+        proof: the MMS-Authentication-value received (A-profile), or None. Nothing of it has been looked at.
     """
 
     user_data: bytes
@@ -33,6 +34,7 @@ class AssociateInd:
     application_context: str
     mechanism: str | None = None
     password: bytes | None = field(default=None, repr=False)
+    proof: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class AssociateCnf:
         diagnostic: number of the AARE's diagnostic; ``text`` has its words.
         user_data: the SecPDU, or the MMS initiate-Response or -Error; None only without security.
         responding: name of the peer as the AARE has it.
+        proof: as in ``AssociateInd``; there whenever the A-profile's association is accepted.
     """
 
     result: Result
@@ -51,6 +54,7 @@ class AssociateCnf:
     text: str
     user_data: bytes | None
     responding: AeTitle
+    proof: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,10 @@ class OsiParams:
         password: ACSE password (mechanism 2.2.3.1): an initiator sends it, a responder asks for it. Plain only.
         application_context: what an initiator sends instead of e2eMmsAC or basic-AC, dotted. A plain responder takes
             it too, beside basic-AC and 1.0.9506.1.1.
+        a_profile: the A-security-profile of 2007: certificate-based ACSE authentication of both sides, in the
+            application context basic-AC and no other. Without ``security``.
+        a_profile_carrier: what an initiator's authentication-value is carried in, ``external`` or ``other``; a
+            responder answers as it was asked. Both are accepted.
         max_tpdu_size: largest TPDU to agree on, in octets, 128..65408. Above 8192 the preferred-size parameter of
             X.224 is used, which peers from before 1995 may not know.
         check_selectors: a responder refuses other called selectors than its own; an own one of None lets all in.
@@ -76,6 +80,8 @@ class OsiParams:
     remote: OsiAddress = field(default_factory=OsiAddress)
     password: bytes | None = field(default=None, repr=False)
     application_context: str | None = None
+    a_profile: bool = False
+    a_profile_carrier: acse.Carrier = profile.A_PROFILE_CARRIER
     max_tpdu_size: int | None = None
     check_selectors: bool = False
     check_called: bool | None = None
@@ -88,6 +94,13 @@ class OsiParams:
                 raise ConfigError("end-to-end security fixes the application context (62351-4)")
             if not isinstance(self.local.ap_title, str) or not isinstance(self.local.ae_qualifier, int):
                 raise ConfigError("end-to-end security needs a local AP-title (OID) and AE-qualifier (integer)")
+        if self.a_profile:
+            if self.security or self.password is not None:
+                raise ConfigError("the A-profile cannot go with end-to-end security or an ACSE password")
+            if self.application_context not in (None, profile.OID_MMS_AC):
+                raise ConfigError("the A-profile fixes the application context: basic-AC, 1.0.9506.2.3")
+        if self.a_profile_carrier not in ("external", "other"):
+            raise ConfigError('a_profile_carrier must be "external" or "other"')
         if self.max_tpdu_size is not None and not 128 <= self.max_tpdu_size <= limits.OUR_TPDU_SIZE_PREFERRED:
             raise ConfigError(f"max_tpdu_size must be 128..{limits.OUR_TPDU_SIZE_PREFERRED} octets")
 
@@ -103,6 +116,8 @@ class OsiParams:
         """The application contexts a responder takes and an initiator lets itself be answered with."""
         if self.security:
             return (profile.OID_E2E_MMS_AC,)
+        if self.a_profile:
+            return (profile.OID_MMS_AC,)
         own = (self.application_context,) if self.application_context else ()
         return own + PLAIN_CONTEXTS
 
@@ -110,12 +125,19 @@ class OsiParams:
     def contexts_offered(self) -> tuple[tuple[int, str], ...]:
         """The presentation contexts an initiator offers."""
         plain = ((profile.CONTEXT_ACSE, profile.OID_ACSE_AS), (profile.CONTEXT_MMS, profile.OID_MMS_AS))
+        if self.a_profile:
+            return (*plain, (profile.CONTEXT_MMS_AUTHENTICATION, profile.OID_MMS_AUTHENTICATION_AS))
         return (*plain, (profile.CONTEXT_E2E, profile.OID_E2E_SECURITY_AS)) if self.security else plain
 
-    @cached_property
-    def data_syntax(self) -> str:
-        """The abstract syntax of the data phase."""
-        return profile.OID_E2E_SECURITY_AS if self.security else profile.OID_MMS_AS
+    def proof(self, value: bytes | None) -> acse.Proof | None:
+        """How an initiator carries its MMS-Authentication-value; LocalError if it has none with the A-profile, or one
+        without."""
+        if (value is not None) is not self.a_profile:
+            raise LocalError("the A-profile, and nothing else, asks with an MMS-Authentication-value")
+        if value is None:
+            return None
+        external = self.a_profile_carrier == "external"
+        return acse.Proof(value, self.a_profile_carrier, profile.CONTEXT_MMS_AUTHENTICATION if external else None)
 
     @cached_property
     def tpdu_size(self) -> int:

@@ -25,6 +25,9 @@ CPR_ADDRESS_UNKNOWN: Final = 3
 CPR_VERSION: Final = 4
 CPR_UNREADABLE: Final = 6
 
+# ARP provider-reason
+ARP_NOT_SPECIFIED: Final = 0
+
 _CPR_TEXTS: Final = {
     0: "reason not specified",
     1: "temporary congestion",
@@ -402,6 +405,11 @@ def encode_refuse(
 def encode_abort(context: int, apdu: bytes) -> bytes:
     """ARU with one APDU in ``context``."""
     return tlv(0xA0, user_data(context, apdu))
+
+
+def encode_provider_abort(reason: int | None = None) -> bytes:
+    """ARP with a provider-reason, or none."""
+    return tlv(0x30, b"" if reason is None else tlv(0x80, bytes((reason,))))
 
 
 # --- what nearly every peer sends, read without a parser ------------------------------------------------------------

@@ -31,10 +31,13 @@ class ConnectSize(NamedTuple):
         return self.user_data <= self.room
 
 
-def encode_request(params: OsiParams, user_data: bytes) -> bytes:
-    """The CP with the AARQ of ``params`` that carries ``user_data``."""
+def encode_request(params: OsiParams, user_data: bytes, proof: acse.Proof | None = None) -> bytes:
+    """The CP with the AARQ of ``params`` that carries ``user_data``, and ``proof`` as its authentication-value."""
     context = profile.CONTEXT_E2E if params.security else profile.CONTEXT_MMS
-    apdu = acse.encode_aarq(params.aarq_fields, context, user_data)
+    fields = params.aarq_fields
+    if proof is not None:
+        fields += acse.proof_fields(0x8A, proof)
+    apdu = acse.encode_aarq(fields, context, user_data)
     return presentation.encode_connect(params.cp_header, profile.CONTEXT_ACSE, apdu)
 
 
@@ -51,14 +54,20 @@ def connect_room(params: OsiParams) -> int:
     return 2 * most - len(encode_request(params, bytes(most)))
 
 
-def checked_request(params: OsiParams, user_data: bytes) -> bytes:
+def checked_request(params: OsiParams, user_data: bytes, proof: acse.Proof | None = None) -> bytes:
     """As ``encode_request``.
 
     Errors:
         LimitReached: the request would exceed the limit; the text says which part is how big.
     """
-    request = encode_request(params, user_data)
+    request = encode_request(params, user_data, proof)
     if len(request) > limits.SPEC_CONNECT_USER_DATA_MAX:
+        if proof is not None:
+            raise LimitReached(
+                "SPEC_CONNECT_USER_DATA_MAX",
+                f"CONNECT user data would be {len(request)} octets, {limits.SPEC_CONNECT_USER_DATA_MAX} are allowed:"
+                f" the authentication-value has {len(proof.value)}, the MMS initiate-Request {len(user_data)}",
+            )
         size = estimate_connect_size(params, len(user_data))
         part = "the SecPDU in the AARQ" if params.security else "the MMS initiate-Request"
         advice = "; leave out certPath or use smaller certificates" if params.security else ""
