@@ -227,6 +227,7 @@ cdef class OsiChannel:
             done = self.run(p, size, utc_ms, payloads) if self.waiting is None and size else 0
             if done < size and self.dead is None:
                 self.keep(p + done, size - done)
+        self.tally.pdus_in += <uint64_t>len(payloads)
         assert self.sound(), "buffers that are not what their numbers say"
         if self.dead is not None and self.waiting is None and not payloads:
             raise self.dead
@@ -360,7 +361,6 @@ cdef class OsiChannel:
             payload = self.open_tsdu(p, size, utc_ms)
             if payload is not None:
                 payloads.append(payload)
-                self.tally.pdus_in += 1
                 self.tally.octets_in += PyBytes_GET_SIZE(<bytes>payload)
                 return 0
         self.waiting = (CODE_DT, p[:size])
@@ -469,6 +469,8 @@ cdef class OsiChannel:
         cdef Py_ssize_t size = self.plan(appl_data, utc_ms)
         cdef bytes out = PyBytes_FromStringAndSize(NULL, size)
         self.write(<uint8_t *>PyBytes_AS_STRING(out), appl_data)
+        self.tally.pdus_out += 1
+        self.tally.octets_out += PyBytes_GET_SIZE(appl_data)
         self.tally.frames_out += size
         return out
 
@@ -503,8 +505,10 @@ cdef class OsiChannel:
         cdef Py_ssize_t left = 0
         cdef Py_ssize_t done = 0
         cdef Py_ssize_t size
+        cdef Py_ssize_t octets
         for item in pdus:
             left += PyBytes_GET_SIZE(<bytes>item)
+        octets = left
         try:
             for item in pdus:
                 size = self.plan(<bytes>item, utc_ms)
@@ -520,11 +524,14 @@ cdef class OsiChannel:
                 assert used + size <= room, "a PDU past its block"
                 self.write(<uint8_t *>PyBytes_At(block) + used, <bytes>item)
                 used += size
-                self.tally.frames_out += size
                 done += 1
                 left -= PyBytes_GET_SIZE(<bytes>item)
             if block is not NULL:
                 close_block(blocks, &block, used)
+            self.tally.pdus_out += done
+            self.tally.octets_out += octets
+            for item in blocks:
+                self.tally.frames_out += PyBytes_GET_SIZE(<bytes>item)
         finally:
             Py_XDECREF(block)
         return blocks
@@ -549,8 +556,6 @@ cdef class OsiChannel:
     cdef int write(self, uint8_t *out, bytes appl_data) except -1:
         """Write the frames that ``plan`` has just planned."""
         cdef uint8_t *scratch
-        self.tally.pdus_out += 1
-        self.tally.octets_out += PyBytes_GET_SIZE(appl_data)
         if self.plan_tsdu <= self.tx_room:
             put_dt(out, self.plan_tsdu, True)
             self.write_tsdu(out + FRAME_MIN, appl_data)
