@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastsec._core.cursor import Reader, Writer, tlv
 from fastsec.errors import ConfigError
 from fastsec.pki import oids
+from fastsec.pki.certificate import Certificate
 from fastsec.pki.identity import OsiName
+from fastsec.pki.roles import UserRoleInfo, write_user_roles
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -153,6 +155,21 @@ def alternative_names(*, osi: OsiName | None = None, hosts: Sequence[str] = ()) 
     return Extension(oids.SUBJECT_ALT_NAME, writer.getvalue())
 
 
+def user_roles(infos: Sequence[UserRoleInfo], *, oid: str = oids.IEC_USER_ROLES, critical: bool = False) -> Extension:
+    """IECUserRoles (IEC 62351-8), under the OID of 2020 unless another is given."""
+    return Extension(oid, write_user_roles(infos), critical)
+
+
+def soa_identifier() -> Extension:
+    """sOAIdentifier: the subject may issue attribute certificates (62351-9)."""
+    return Extension(oids.SOA_IDENTIFIER, b"\x05\x00")
+
+
+def no_revocation_available() -> Extension:
+    """noRevAvail of an attribute certificate: nothing will tell of a revocation."""
+    return Extension(oids.NO_REVOCATION_AVAILABLE, b"\x05\x00")
+
+
 def crl_number(number: int) -> Extension:
     """cRLNumber of a CRL."""
     writer = Writer()
@@ -166,6 +183,12 @@ def time(utc_ms: int) -> bytes:
     moment = datetime.datetime.fromtimestamp(utc_ms // 1000, datetime.UTC)
     if 1950 <= moment.year < 2050:
         return tlv(0x17, moment.strftime("%y%m%d%H%M%SZ").encode())
+    return generalized(utc_ms)
+
+
+def generalized(utc_ms: int) -> bytes:
+    """A GeneralizedTime, whole seconds, as attribute certificates have it in every year."""
+    moment = datetime.datetime.fromtimestamp(utc_ms // 1000, datetime.UTC)
     return tlv(0x18, f"{moment.year:04}{moment:%m%d%H%M%S}Z".encode())
 
 
@@ -230,6 +253,63 @@ def revocation_list(
     if extensions:
         tbs.append(tlv(0xA0, _extensions(extensions)))
     return signed(b"".join(tbs), key, digest)
+
+
+def attribute_certificate(
+    *,
+    serial: int,
+    holder: bytes,
+    issuer: bytes,
+    not_before_ms: int,
+    not_after_ms: int,
+    attributes: Sequence[tuple[str, bytes]],
+    extensions: Sequence[Extension],
+    key: PrivateKey,
+    digest: str = "sha256",
+) -> bytes:
+    """A signed attribute certificate of version 2 (RFC 5755), DER.
+
+    Arguments:
+        holder: the content of Holder, see ``holder_of`` and ``holder_named``.
+        issuer: DER Name of the attribute authority.
+        attributes: (type, DER of the one value).
+        key: of the attribute authority.
+    """
+    algorithm = signature_algorithm(key, digest)
+    listed = []
+    for oid, value in attributes:
+        writer = Writer()
+        writer.oid(oid)
+        listed.append(tlv(0x30, writer.getvalue() + tlv(0x31, value)))
+    info = [
+        integer(1),
+        tlv(0x30, holder),
+        tlv(0xA0, tlv(0x30, tlv(0xA4, issuer))),
+        algorithm,
+        integer(serial),
+        tlv(0x30, generalized(not_before_ms) + generalized(not_after_ms)),
+        tlv(0x30, b"".join(listed)),
+    ]
+    if extensions:
+        info.append(_extensions(extensions))
+    return signed(b"".join(info), key, digest)
+
+
+def holder_of(certificate: Certificate) -> bytes:
+    """A Holder by baseCertificateID: issuer and serial number of the public-key certificate."""
+    return tlv(0xA0, tlv(0x30, tlv(0xA4, certificate.issuer)) + tlv(0x02, certificate.serial))
+
+
+def registered_id(name: OsiName) -> bytes:
+    """The GeneralName registeredID of an OSI name."""
+    writer = Writer()
+    writer.oid(name.oid, 0x88)
+    return writer.getvalue()
+
+
+def holder_named(*names: bytes) -> bytes:
+    """A Holder by entityName: GeneralNames, DER."""
+    return tlv(0xA1, b"".join(names))
 
 
 def signature_algorithm(key: PrivateKey, digest: str) -> bytes:

@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastsec.errors import ConfigError
 from fastsec.pki import builder, oids
 from fastsec.pki.identity import OsiName
+from fastsec.pki.roles import UserRoleInfo
 
 _DAY_MS = 86_400_000
-_SKEW_MS = 600_000
+SKEW_MS = 600_000
 ROOT_DAYS = 3650
 LEAF_DAYS = 730
 CRL_DAYS = 30
@@ -48,7 +49,7 @@ class Issued:
     @property
     def certificate_pem(self) -> bytes:
         """The certificate as PEM."""
-        return _pem("CERTIFICATE", self.certificate)
+        return pem_text("CERTIFICATE", self.certificate)
 
     @property
     def key_pem(self) -> bytes:
@@ -66,6 +67,7 @@ class TrialAuthority:
         utc_ms: the time taken as now by ``issue_*`` and ``revoke``, ms since 1970 UTC; may be set.
 
     Files: ``root.pem root.key root.crl.pem NAME.e2e.pem NAME.e2e.key NAME.tls.pem NAME.tls.key``; keys have mode 0600.
+    Attribute authorities stand in ``trial_roles``.
     """
 
     def __init__(
@@ -94,8 +96,8 @@ class TrialAuthority:
             issuer=name,
             subject=name,
             public=public,
-            not_before_ms=utc_ms - _SKEW_MS,
-            not_after_ms=utc_ms + _days(days) * _DAY_MS,
+            not_before_ms=utc_ms - SKEW_MS,
+            not_after_ms=utc_ms + days_ms(days),
             extensions=(
                 builder.basic_constraints(True, 2),
                 builder.key_usage(oids.KU_KEY_CERT_SIGN, oids.KU_CRL_SIGN),
@@ -130,9 +132,9 @@ class TrialAuthority:
             raise ConfigError(f"{path} already holds an authority; choose another directory")
         authority = cls.in_memory(utc_ms, key=key, days=days, crl_days=crl_days)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(path / "root.key", _key_pem(authority._key), secret=True)
-        _write(path / "root.pem", _pem("CERTIFICATE", authority.root))
-        _write(path / "root.crl.pem", _pem("X509 CRL", authority.crl))
+        write_new(path / "root.key", _key_pem(authority._key), secret=True)
+        write_new(path / "root.pem", pem_text("CERTIFICATE", authority.root))
+        write_new(path / "root.crl.pem", pem_text("X509 CRL", authority.crl))
         authority.directory = path
         return authority
 
@@ -157,7 +159,9 @@ class TrialAuthority:
         )
 
     # --- issuing ----------------------------------------------------------------------------------------------------
-    def issue_e2e(self, name: str, osi: OsiName, *, key: str = "p256", days: int = LEAF_DAYS) -> Issued:
+    def issue_e2e(
+        self, name: str, osi: OsiName, *, key: str = "p256", days: int = LEAF_DAYS, roles: Sequence[UserRoleInfo] = ()
+    ) -> Issued:
         """An end-to-end certificate by 62351-4 Annex G.
 
         Subject: one RDN objectIdentifier; subjectAltName: the same as registeredID; serial: a UUID; key usage
@@ -168,12 +172,14 @@ class TrialAuthority:
             osi: the identity.
             key: p256, brainpool, rsa2048, rsa3072.
             days: validity.
+            roles: what its extension IECUserRoles says; () for none.
         """
         extensions = (
             builder.key_usage(oids.KU_DIGITAL_SIGNATURE, oids.KU_KEY_AGREEMENT),
             builder.alternative_names(osi=osi),
+            *([builder.user_roles(roles)] if roles else ()),
         )
-        return self._issue(f"{name}.e2e", builder.osi_subject(osi), extensions, key, days)
+        return self.issue(f"{name}.e2e", builder.osi_subject(osi), extensions, key, days)
 
     def issue_tls(self, name: str, hosts: Sequence[str], *, key: str = "p256", days: int = LEAF_DAYS) -> Issued:
         """A TLS certificate for both roles, apart from the end-to-end one as 62351-4 wants it.
@@ -192,12 +198,12 @@ class TrialAuthority:
             builder.alternative_names(hosts=hosts),
         )
         subject = builder.text_name(o=ORGANIZATION, cn=name)
-        return self._issue(f"{name}.tls", subject, extensions, key, days)
+        return self.issue(f"{name}.tls", subject, extensions, key, days)
 
-    def _issue(self, name: str, subject: bytes, extensions: Sequence[builder.Extension], key: str, days: int) -> Issued:
+    def issue(self, name: str, subject: bytes, extensions: Sequence[builder.Extension], key: str, days: int) -> Issued:
+        """Any end-entity certificate; the key identifiers are added. Written to ``NAME.pem`` and ``NAME.key``."""
         paths: tuple[Path, ...] = ()
-        if not _NAME.fullmatch(name.rpartition(".")[0]):
-            raise ConfigError(f"{name.rpartition('.')[0]!r}: a name has letters, digits and ._- only, at most 64")
+        check_name(name.rpartition(".")[0])
         if self.directory is not None:
             paths = (self.directory / f"{name}.pem", self.directory / f"{name}.key")
             for path in paths:
@@ -210,8 +216,8 @@ class TrialAuthority:
             issuer=self._issuer,
             subject=subject,
             public=public,
-            not_before_ms=self.utc_ms - _SKEW_MS,
-            not_after_ms=self.utc_ms + _days(days) * _DAY_MS,
+            not_before_ms=self.utc_ms - SKEW_MS,
+            not_after_ms=self.utc_ms + days_ms(days),
             extensions=(
                 *extensions,
                 builder.subject_key_identifier(builder.key_identifier(public)),
@@ -221,8 +227,8 @@ class TrialAuthority:
         )
         issued = Issued(certificate, private, paths)
         if paths:
-            _write(paths[1], issued.key_pem, secret=True)
-            _write(paths[0], issued.certificate_pem)
+            write_new(paths[1], issued.key_pem, secret=True)
+            write_new(paths[0], issued.certificate_pem)
         return issued
 
     def _public(self) -> builder.PublicKey:
@@ -249,8 +255,7 @@ class TrialAuthority:
         """Revoke what was issued under ``name``: its e2e and TLS certificate. Returns their files."""
         if self.directory is None:
             raise ConfigError("this authority has no directory; use revoke(certificate)")
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"{name!r}: a name has letters, digits and ._- only, at most 64")
+        check_name(name)
         paths = [path for kind in ("e2e", "tls") if (path := self.directory / f"{name}.{kind}.pem").exists()]
         if not paths:
             raise ConfigError(f"nothing was issued under the name {name!r}")
@@ -266,8 +271,8 @@ class TrialAuthority:
     def _write_crl(self, revoked: Sequence[tuple[int, int]], number: int, days: int) -> None:
         self.crl = builder.revocation_list(
             issuer=self._issuer,
-            this_update_ms=self.utc_ms - _SKEW_MS,
-            next_update_ms=self.utc_ms + _days(days) * _DAY_MS,
+            this_update_ms=self.utc_ms - SKEW_MS,
+            next_update_ms=self.utc_ms + days_ms(days),
             revoked=revoked,
             extensions=(
                 builder.authority_key_identifier(builder.key_identifier(builder.spki(self._public()))),
@@ -279,21 +284,29 @@ class TrialAuthority:
             # A reader sees the old list or the new one, never half of it.
             fresh = self.directory / "root.crl.pem.new"
             fresh.unlink(missing_ok=True)
-            _write(fresh, _pem("X509 CRL", self.crl))
+            write_new(fresh, pem_text("X509 CRL", self.crl))
             fresh.replace(self.directory / "root.crl.pem")
 
 
-def _days(days: int) -> int:
+def check_name(name: str) -> None:
+    """ConfigError unless ``name`` can be a part of file names."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name!r}: a name has letters, digits and ._- only, at most 64")
+
+
+def days_ms(days: int) -> int:
+    """A validity in ms; ConfigError unless it is 1 to 36500 days."""
     if not 1 <= days <= 36_500:
         raise ConfigError("validity is 1 to 36500 days")
-    return days
+    return days * _DAY_MS
 
 
 def _ms(moment: datetime.datetime) -> int:
     return int(moment.timestamp()) * 1000
 
 
-def _pem(label: str, der: bytes) -> bytes:
+def pem_text(label: str, der: bytes) -> bytes:
+    """DER as PEM."""
     text = base64.b64encode(der).decode("ascii")
     lines = [text[i : i + 64] for i in range(0, len(text), 64)]
     return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode("ascii")
@@ -305,7 +318,8 @@ def _key_pem(key: builder.PrivateKey) -> bytes:
     )
 
 
-def _write(path: Path, octets: bytes, *, secret: bool = False) -> None:
+def write_new(path: Path, octets: bytes, *, secret: bool = False) -> None:
+    """Write a file that must not exist yet; a secret one with mode 0600."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     with os.fdopen(descriptor, "wb") as file:
         file.write(octets)
