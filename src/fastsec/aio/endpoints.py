@@ -20,7 +20,7 @@ from fastsec.aio.replay_file import ReplayFile
 from fastsec.config import Config
 from fastsec.errors import ConfigError, LimitReached
 from fastsec.instant import now
-from fastsec.peers import Endpoint
+from fastsec.peers import Endpoint, Refusals
 from fastsec.pki.identity import OsiName
 
 CONFIGS_KEPT: Final = 256  # per identity; each reload of certificates makes a new one
@@ -38,6 +38,11 @@ class Identity:
         self._siblings: OrderedDict[tuple[int, bool], tuple[Config, Endpoint]] = OrderedDict()
         self._watched: ref[asyncio.AbstractEventLoop] | None = None
         self.file: ReplayFile | None = None
+
+    @property
+    def refusals(self) -> Refusals:
+        """What its flood rules have refused so far, whatever the configuration."""
+        return self._first.refusals
 
     def endpoint(self, config: Config, *, tls: bool = False) -> Endpoint:
         """The endpoint with ``config``; ``tls``: there is TLS below, which its handshakes then say."""
@@ -98,6 +103,11 @@ def _watch(watched: ref[Identity], on: ref[asyncio.AbstractEventLoop]) -> None:
 
 
 _identities: dict[OsiName, Identity] = {}
+
+
+def refusals() -> list[Refusals]:
+    """What the flood rules of each identity have refused so far."""
+    return [identity.refusals for identity in list(_identities.values())]
 
 
 def identity_of(config: Config) -> Identity:

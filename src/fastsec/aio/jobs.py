@@ -11,10 +11,13 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, Protocol
+
+from fastsec.aio.meter import JOB_SECONDS, Histogram
 
 WORKERS_MAX: Final = 4
 
@@ -96,9 +99,16 @@ class Jobs:
         loop: where results are delivered.
         executor: instead of the shared one.
         slots: jobs let into the executor at a time; one more than it has threads keeps them busy.
+
+    Attributes:
+        signing: jobs at executors of their own.
+        pool_times, signer_times: seconds from ``submit`` to the end, waiting included.
     """
 
-    __slots__ = ("_ended", "_executor", "_loop", "_running", "_slots", "_told", "_urgent", "_waiting")
+    __slots__ = (
+        "_ended", "_executor", "_loop", "_running", "_since", "_slots", "_told", "_urgent", "_waiting", "pool_times",
+        "signer_times", "signing",
+    )  # fmt: skip
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, executor: Executor | None = None, slots: int | None = None
@@ -111,6 +121,9 @@ class Jobs:
         self._waiting: deque[tuple[Job, Done]] = deque()
         self._ended: deque[tuple[Job, Done, BaseException | None, bool]] = deque()
         self._told = False  # the loop is going to look into _ended
+        self._since: dict[int, float] = {}  # by the identity of the job
+        self.signing = 0
+        self.pool_times, self.signer_times = Histogram(JOB_SECONDS), Histogram(JOB_SECONDS)
 
     @property
     def running(self) -> int:
@@ -129,7 +142,9 @@ class Jobs:
             urgent: of an open association; goes before all that are not.
         """
         own: Executor | None = getattr(job, "executor", None)
+        self._since[id(job)] = time.monotonic()
         if own is not None:
+            self.signing += 1
             self._submit(own, job, done, False)
         elif self._running < self._slots:
             self._start(job, done)
@@ -174,7 +189,12 @@ class Jobs:
         self._told = False
         for _ in range(len(self._ended)):
             job, done, error, counted = self._ended.popleft()
-            if counted:
+            since = self._since.pop(id(job), None)
+            if since is not None:
+                (self.pool_times if counted else self.signer_times).observe(time.monotonic() - since)
+            if not counted:
+                self.signing -= 1
+            else:
                 self._running -= 1
                 queue = self._urgent or self._waiting
                 if queue and self._running < self._slots:

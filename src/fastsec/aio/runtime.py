@@ -39,6 +39,11 @@ class Runtime:
 _runtimes: dict[int, Runtime] = {}
 
 
+def runtimes() -> list[Runtime]:
+    """Those of all loops of the process that are not closed."""
+    return [each for each in list(_runtimes.values()) if not each.loop.is_closed()]
+
+
 def runtime(loop: asyncio.AbstractEventLoop | None = None) -> Runtime:
     """The Runtime of ``loop``, by default of the running one."""
     if loop is None:

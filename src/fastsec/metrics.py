@@ -1,0 +1,304 @@
+"""Metrics for Prometheus: a collector that reads what ``fastsec.aio.meter`` has counted (extra ``[metrics]``).
+
+Nothing is measured here and nothing walks through associations: a collection copies a few numbers per route, however
+many associations there are. All names, types and labels stand in ``DEFINITIONS``; docs/metrics.md is made of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from fastsec.aio import meter as counting
+from fastsec.aio.meter import Histogram, Meter
+from fastsec.errors import ConfigError
+from fastsec.events import CATALOGUE
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+    from prometheus_client.registry import CollectorRegistry
+
+__all__ = ["DEFINITIONS", "Collector", "Definition", "Family", "Histogram", "Meter", "library"]
+
+EVENT_TYPES: Final = {entry.id: entry for entry in CATALOGUE.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One metric.
+
+    Attributes:
+        name: as it is exposed.
+        kind: ``counter``, ``gauge`` or ``histogram``.
+        help: one sentence.
+        labels: their names, in order.
+    """
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+Sample = tuple[tuple[str, ...], "float | Histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric with its present values.
+
+    Attributes:
+        samples: (label values, value or histogram).
+    """
+
+    definition: Definition
+    samples: list[Sample]
+
+
+_ROUTE: Final = ("route",)
+_BOTH: Final = ("route", "side")
+
+# --- what each meter gives: (definition, its samples without route and side, whether the plain side has it too) -------
+
+_Rows = list[Sample]
+_PerMeter = tuple[Definition, Callable[[Meter], _Rows]]
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], read: Callable[[Meter], _Rows]) -> _PerMeter:
+    return Definition(name, "counter", text, labels), read
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], read: Callable[[Meter], _Rows]) -> _PerMeter:
+    return Definition(name, "gauge", text, labels), read
+
+
+def _one(value: float) -> _Rows:
+    return [((), value)]
+
+
+def _each(table: dict[str, int]) -> _Rows:
+    return [((name,), count) for name, count in sorted(table.items())]
+
+
+def _events(meter: Meter) -> _Rows:
+    rows: _Rows = []
+    for name, count in sorted(meter.events.items()):
+        entry = EVENT_TYPES[name]
+        rows.append(((name, entry.mnemonic, entry.severity), count))
+    return rows
+
+
+def _unopened(meter: Meter) -> _Rows:
+    seen = meter.admissions
+    rest = seen.unopened - seen.silent - seen.late
+    return [(("silent",), seen.silent), (("late",), seen.late), (("other",), max(rest, 0))]
+
+
+_PER_METER: Final[tuple[_PerMeter, ...]] = (
+    _counter("fastsec_pdus_total", "PDUs of the protected protocol, verified and delivered, or protected and sent.",
+             (*_BOTH, "direction"),
+             lambda m: [(("received",), m.traffic.pdus_in), (("sent",), m.traffic.pdus_out)]),
+    _counter("fastsec_pdu_bytes_total", "Octets of these PDUs.", (*_BOTH, "direction"),
+             lambda m: [(("received",), m.traffic.octets_in), (("sent",), m.traffic.octets_out)]),
+    _counter("fastsec_frame_bytes_total", "Octets of TPKT frames, protection and control PDUs included.",
+             (*_BOTH, "direction"),
+             lambda m: [(("received",), m.traffic.frames_in), (("sent",), m.traffic.frames_out)]),
+    _gauge("fastsec_associations_open", "Associations open now.", _BOTH, lambda m: _one(m.open)),
+    _gauge("fastsec_associations_unconfirmed", "Of these, those whose peer has not confirmed the handshake.",
+           _ROUTE, lambda m: _one(m.unconfirmed)),
+    _counter("fastsec_associations_opened_total", "Associations opened.", _BOTH, lambda m: _one(m.opened)),
+    _counter("fastsec_associations_ended_total", "Associations ended that were open, by cause.", (*_BOTH, "cause"),
+             lambda m: _each(m.ended)),
+    _counter("fastsec_handshakes_started_total", "Handshakes begun.", _ROUTE, lambda m: _one(m.started)),
+    _counter("fastsec_handshakes_completed_total", "Handshakes after which the association was open.", _ROUTE,
+             lambda m: _one(m.completed)),
+    _counter("fastsec_handshakes_failed_total", "Handshakes that failed, by cause: the check, or who gave up.",
+             (*_ROUTE, "cause"), lambda m: _each(m.failed)),
+    _gauge("fastsec_handshakes_under_way", "Handshakes begun and not over.", _ROUTE, lambda m: _one(m.under_way)),
+    (Definition("fastsec_handshake_duration_seconds", "histogram",
+                "From the request to the open association, the time that the other side of a gateway takes included.",
+                _ROUTE), lambda m: [((), m.durations)]),
+    _counter("fastsec_key_updates_total", "Key updates completed.", _ROUTE, lambda m: _one(m.key_updates)),
+    _counter("fastsec_events_total", "Security events of IEC 62351-14 raised here.",
+             (*_ROUTE, "event", "mnemonic", "severity"), _events),
+    _counter("fastsec_tls_handshakes_total", "TLS handshakes completed below associations.", (*_ROUTE, "resumed"),
+             lambda m: [(("false",), m.tls[0]), (("true",), m.tls[1])]),
+    _counter("fastsec_tls_handshakes_failed_total", "TLS handshakes that failed, by cause.", (*_ROUTE, "cause"),
+             lambda m: _each(m.tls_failed)),
+    _counter("fastsec_connections_accepted_total", "TCP connections accepted.", _BOTH,
+             lambda m: _one(m.admissions.accepted)),
+    _counter("fastsec_connections_full_total", "TCP connections closed at once because too many were there.", _BOTH,
+             lambda m: _one(m.admissions.full)),
+    _counter("fastsec_connections_unopened_total",
+             "TCP connections that ended without an association: silent (its place was wanted), late, other.",
+             (*_BOTH, "reason"), _unopened),
+    _gauge("fastsec_connections_half_open", "TCP connections accepted that have no association yet.", _BOTH,
+           lambda m: _one(m.half_open)),
+)  # fmt: skip
+
+
+def of_meters(meters: Sequence[Meter]) -> Iterator[Family]:
+    """One family per metric, with the samples of all meters."""
+    for definition, read in _PER_METER:
+        both = definition.labels[:2] == _BOTH
+        samples: list[Sample] = []
+        for meter in meters:
+            if both:
+                base: tuple[str, ...] = (meter.route, meter.side)
+            elif meter.side == counting.SECURED:
+                base = (meter.route,)
+            else:
+                continue
+            samples += [((*base, *labels), value) for labels, value in read(meter)]
+        yield Family(definition, samples)
+
+
+# --- what the process has once ----------------------------------------------------------------------------------------
+_INFO: Final = Definition("fastsec_build_info", "gauge", "1; the label says which version runs.", ("version",))
+_REFUSALS: Final = Definition(
+    "fastsec_refusals_total", "counter", "What the flood rules of the own identities refused or cut short.", ("reason",)
+)
+_JOBS: Final = Definition(
+    "fastsec_jobs", "gauge", "Public-key jobs: running, waiting, at a signer of its own.", ("state",)
+)
+_JOB_SECONDS: Final = Definition(
+    "fastsec_job_duration_seconds", "histogram", "From handing a job over to its end, waiting included.", ("where",)
+)
+_COLLECTED: Final = Definition(
+    "fastsec_collected_timestamp_seconds", "gauge", "When this collection began, seconds since 1970, by this machine."
+)
+
+
+def of_process() -> Iterator[Family]:
+    """Versions, refusals, jobs."""
+    import fastsec
+    from fastsec.aio.endpoints import refusals
+    from fastsec.aio.runtime import runtimes
+    from fastsec.peers import Refusals
+
+    yield Family(_INFO, [((fastsec.__version__,), 1)])
+    yield Family(_COLLECTED, [((), time.time())])
+    counted = refusals()
+    names = [field.name for field in fields(Refusals)]
+    yield Family(_REFUSALS, [((name,), sum(getattr(each, name) for each in counted)) for name in names])
+    jobs = [runtime.jobs for runtime in runtimes()]
+    states = {
+        "running": sum(each.running for each in jobs),
+        "waiting": sum(each.waiting for each in jobs),
+        "signer": sum(each.signing for each in jobs),
+    }
+    yield Family(_JOBS, [((state,), count) for state, count in states.items()])
+    yield Family(
+        _JOB_SECONDS,
+        [
+            (("pool",), merged([each.pool_times for each in jobs])),
+            (("signer",), merged([each.signer_times for each in jobs])),
+        ],
+    )
+
+
+def merged(histograms: Sequence[Histogram]) -> Histogram:
+    """One histogram of several with the same bounds."""
+    result = Histogram(counting.JOB_SECONDS)
+    for each in histograms:
+        result.counts = [a + b for a, b in zip(result.counts, each.counts, strict=True)]
+        result.total += each.total
+    return result
+
+
+DEFINITIONS: Final[tuple[Definition, ...]] = (
+    _INFO,
+    _COLLECTED,
+    *(definition for definition, _ in _PER_METER),
+    _REFUSALS,
+    _JOBS,
+    _JOB_SECONDS,
+)
+
+
+# --- for prometheus_client --------------------------------------------------------------------------------------------
+def library() -> Any:
+    """The module ``prometheus_client``.
+
+    Errors:
+        ConfigError: it is not installed.
+    """
+    try:
+        import prometheus_client
+    except ImportError:
+        raise ConfigError("metrics need prometheus_client: pip install 'fastsec[metrics]'") from None
+    return prometheus_client
+
+
+Source = Callable[[], Iterable[Family]]
+
+
+class Collector:
+    """A collector of prometheus_client for the associations of this process.
+
+    Arguments:
+        registry: where it registers itself: ``prometheus_client.REGISTRY`` for example. None: nowhere.
+        meters: those to be read; by default the one of all associations that were given none.
+        more: further families, asked for at each collection.
+    Errors:
+        ConfigError: prometheus_client is not installed.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        meters: Sequence[Meter] | None = None,
+        more: Sequence[Source] = (),
+    ) -> None:
+        library()
+        self._meters = (counting.DEFAULT,) if meters is None else tuple(meters)
+        self._sources: tuple[Source, ...] = (lambda: of_meters(self._meters), of_process, *more)
+        if registry is not None:
+            registry.register(self)
+
+    def families(self) -> Iterator[Family]:
+        """What is there now; each family is read when it is asked for."""
+        for source in self._sources:
+            yield from source()
+
+    def describe(self) -> list[Metric]:
+        """Nothing: names are not looked for twice when the collector is registered."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus_client."""
+        for family in self.families():
+            yield exposed(family.definition, family.samples)
+
+
+def exposed(definition: Definition, samples: Sequence[Sample]) -> Metric:
+    """A family, or a part of one, as prometheus_client has it."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+    name, text, labels = definition.name, definition.help, definition.labels
+    if definition.kind == "histogram":
+        made = HistogramMetricFamily(name, text, labels=labels)
+        for values, value in samples:
+            if not isinstance(value, Histogram):
+                raise TypeError(f"{name} needs histograms")
+            made.add_metric(values, _buckets(value), value.total)
+        return made
+    kind = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
+    other = kind(name, text, labels=labels)
+    for values, value in samples:
+        if isinstance(value, Histogram):
+            raise TypeError(f"{name} takes no histograms")
+        other.add_metric(values, value)
+    return other
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    result: list[tuple[str, float]] = []
+    count = 0
+    for bound, each in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
+        count += each
+        result.append((bound, count))
+    return result
