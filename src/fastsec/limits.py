@@ -52,6 +52,8 @@ OUR_UNCONFIRMED_TIMEOUT: Final = 60
 OUR_CONFIRM_DELAY: Final = 2
 OUR_CONFIRM_BURST: Final = 32
 OUR_OPENING_AT_ONCE: Final = 16
+OUR_SIGNER_QUEUE: Final = 256  # signatures under way and waiting at one signer with threads of its own
+OUR_SIGNER_THREADS_MAX: Final = 64
 OUR_REJECTS_PER_SECOND: Final = 5
 OUR_REJECT_SOURCES: Final = 10_000
 OUR_PARSED_ADDRESSES: Final = 64
@@ -72,6 +74,31 @@ OUR_CARRIER_XMPP: Final = 180
 OUR_RECHECK_INTERVAL: Final = 24 * 3600
 OUR_ABORT_LINGER: Final = 2
 OUR_SIGN: Final = 10  # a signer that does not answer: plain ABRT
+OUR_SIGNER_WAIT: Final = 15  # for a signer that is busy, before the signature is begun
+
+# Revocation
+OUR_REVOCATION_TIMEOUT: Final = 5  # a handshake waits for responders at most so long
+OUR_REVOCATION_TIMEOUT_MAX: Final = 10  # both sides may have to ask, within OUR_AARQ_TO_AARE
+OUR_REVOCATION_REST: Final = 10  # a server that does not answer is left alone, each time twice as long
+OUR_REVOCATION_REST_MAX: Final = 600
+OUR_REVOCATION_SERVERS: Final = 256
+OUR_REVOCATION_ISSUERS: Final = 256
+OUR_OCSP_CACHE: Final = 10_000
+OUR_OCSP_AT_ONCE: Final = 32
+OUR_OCSP_RESPONSE_MAX: Final = 64 * 1024
+OUR_OCSP_SINGLES_MAX: Final = 64
+OUR_OCSP_DELEGATES_MAX: Final = 4
+OUR_OCSP_SKEW: Final = 300
+OUR_OCSP_AGE_MAX: Final = 24 * 3600  # 62351-9: published every 24 h at least
+OUR_OCSP_REUSE: Final = 300  # of an answer that does not say when the next one is due
+OUR_CRL_MAX: Final = 64 * 1024 * 1024
+OUR_CRL_REFRESH: Final = 24 * 3600
+OUR_CRL_REFRESH_MIN: Final = 60
+OUR_CRL_FETCH: Final = 120
+OUR_CRL_POINTS: Final = 64  # distribution points that certificates have named and that are followed
+OUR_CRL_FILE_POLL: Final = 10
+OUR_RECHECKS_AT_ONCE: Final = 16  # associations that are looked at again per turn after a list has come
+OUR_RECHECK_PAUSE: Final = 0.02
 
 # Key update
 OUR_REKEY_DISTANCE_CLIENT: Final = 60
@@ -90,6 +117,17 @@ OUR_CONTEXTS_MAX: Final = 16
 OUR_SESSION_PARAMETERS_MAX: Final = 32
 OUR_TSDU_MAX: Final = OUR_MMS_PDU_MAX + OUR_TRANSFER_OVERHEAD + 64
 OUR_BATCH_BLOCK: Final = 64 * 1024  # larger ones make malloc give memory back and page-fault at every batch
+
+# MMS services, where an access policy judges them
+OUR_MMS_IDENTIFIER_MAX: Final = 129  # ObjectReference of IEC 61850-7-2
+OUR_MMS_VARIABLES_MAX: Final = 2048  # in one request
+OUR_ACCESS_GRANTS: Final = 64  # of one role
+OUR_ACCESS_ROLES: Final = 256  # of one policy
+OUR_ACCESS_VERDICTS: Final = 512  # remembered per set of roles
+OUR_ACCESS_VERDICT_OCTETS: Final = 512  # longer requests are judged anew each time
+OUR_ACCESS_SETS: Final = 64  # sets of roles remembered per policy
+OUR_ACCESS_TOLD: Final = 10  # denials of one association written in full per minute
+OUR_ACCESS_TOLD_ROUTE: Final = 60  # and of all of a route's
 
 # asyncio adapter
 OUR_SILENCE: Final = 1  # a connection that asked for nothing for so long is closed when its place is wanted

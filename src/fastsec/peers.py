@@ -347,7 +347,8 @@ class Endpoint:
             kept is not None
             and kept.certificate.der == peer.certificate.der
             and kept.not_after_ms == peer.not_after_ms
-            and kept.warnings == peer.warnings
+            and kept.findings == peer.findings
+            and not kept.questions
             and kept.roles == peer.roles
         ):
             return kept

@@ -16,6 +16,7 @@ from fastsec._core.pk import PublicKey, check_der, read_extension, read_time
 from fastsec.errors import DecodeError, HandshakeError
 from fastsec.events import SecurityEvent, named
 from fastsec.pki import oids
+from fastsec.pki.findings import Cert, certificate_event
 from fastsec.pki.roles import EXTENSIONS as ROLE_EXTENSIONS
 from fastsec.pki.roles import UserRoleInfo, read_user_roles
 
@@ -32,8 +33,21 @@ _KNOWN_CRITICAL: Final = frozenset(
         oids.CERTIFICATE_POLICIES,
         oids.AUTHORITY_KEY_IDENTIFIER,
         oids.EXTENDED_KEY_USAGE,
+        oids.CRL_DISTRIBUTION_POINTS,
+        oids.OCSP_NO_CHECK,
     ]
 )
+_URLS_MAX: Final = 8
+_URL_OCTETS_MAX: Final = 512
+# The event of a fault by where it was found; CERT_V_FORMAT for all others.
+_EVENT_OF: Final = {
+    "version": Cert.VERSION,
+    "signature": Cert.ALGORITHM_MISMATCH,
+    "signatureAlgorithm": Cert.ALGORITHM,
+    "extensions": Cert.EXTENSION_VALUE,
+    "basicConstraints": Cert.BASIC_CONSTRAINTS,
+    "extKeyUsage": Cert.EXTENSION_VALUE,
+}
 _OSI_SUBJECT: Final = b"\x06\x03\x55\x04\x6a"
 
 
@@ -56,6 +70,9 @@ class Certificate:
         key_usage: mask, bit n = keyUsage bit n; None without the extension.
         is_ca: basicConstraints cA.
         path_len: pathLenConstraint or None.
+        extended: purposes of extKeyUsage, critical or not; None without the extension.
+        crl_urls, ocsp_urls: where its CRLDistributionPoints and authorityInfoAccess say that its status is to be had.
+        no_check: whether it is an OCSP responder's whose own status need not be asked (RFC 6960 4.2.2.2.1).
         subject_key_id, authority_key_id: key identifiers or None.
         signature_algorithm: dotted; one of ``oids.SIGNATURES``.
         signature: the signature octets.
@@ -68,14 +85,19 @@ class Certificate:
     """
 
     __slots__ = (
+        "_tag",
         "_tbs",
         "authority_key_id",
+        "crl_urls",
         "der",
+        "extended",
         "is_ca",
         "issuer",
         "key_usage",
+        "no_check",
         "not_after_ms",
         "not_before_ms",
+        "ocsp_urls",
         "path_len",
         "public_key",
         "purposes",
@@ -93,8 +115,15 @@ class Certificate:
     def __init__(self, der: bytes, *, ca: bool = False) -> None:
         check = "path" if ca else "certificate"
         if len(der) > (limits.OUR_CERT_PATH_MAX if ca else limits.SPEC_CERTIFICATE_MAX):
-            raise HandshakeError(f"certificate of {len(der)} octets", check=check, step="certificate")
+            error = _bad(f"certificate of {len(der)} octets", "certificate")
+            error.check = check
+            raise error
         self.der = der
+        self._tag = b""
+        self.extended: frozenset[str] | None = None
+        self.crl_urls: tuple[str, ...] = ()
+        self.ocsp_urls: tuple[str, ...] = ()
+        self.no_check = False
         self.subject_oid: str | None = None
         self.registered_ids: tuple[str, ...] = ()
         self.key_usage: int | None = None
@@ -108,10 +137,15 @@ class Certificate:
         try:
             check_der(der)
             self._parse(ca)
-        except DecodeError as error:
-            raise HandshakeError(f"certificate malformed: {error}", check=check, step=error.step) from None
-        except HandshakeError as error:
-            raise HandshakeError(str(error), check=check, step=error.step) from None
+        except DecodeError as fault:
+            raise self._told(f"certificate malformed: {fault}", check, fault) from None
+        except HandshakeError as fault:
+            raise self._told(str(fault), check, fault) from None
+
+    @staticmethod
+    def _told(message: str, check: str, fault: DecodeError | HandshakeError) -> HandshakeError:
+        also = fault.also or (certificate_event(_EVENT_OF.get(fault.step, Cert.FORMAT), reason=message),)
+        return HandshakeError(message, check=check, step=fault.step, also=also)
 
     def _parse(self, ca: bool) -> None:
         outer = Reader(self.der, step="certificate")
@@ -176,14 +210,21 @@ class Certificate:
             elif oid == oids.AUTHORITY_KEY_IDENTIFIER:
                 self.authority_key_id = authority_key_identifier(value)
             elif oid == oids.EXTENDED_KEY_USAGE:
-                purposes = _purposes(value)
+                self.extended = _purposes(value)
                 # Only a critical one restricts: authorities add purposes of TLS to everything.
-                self.purposes = purposes if critical else None
+                self.purposes = self.extended if critical else None
+            elif oid == oids.CRL_DISTRIBUTION_POINTS:
+                self.crl_urls = distribution_points(value)
+            elif oid == oids.AUTHORITY_INFO_ACCESS:
+                self.ocsp_urls = responders(value)
+            elif oid == oids.OCSP_NO_CHECK:
+                value.null()
+                self.no_check = True
             elif oid in ROLE_EXTENSIONS:
                 self._user_roles(oid, critical, value)
                 continue
             elif critical and oid not in _KNOWN_CRITICAL:
-                raise _bad(f"unknown critical extension {oid}", "extensions")
+                raise _bad(f"unknown critical extension {oid}", "extensions", Cert.CRITICAL)
             else:
                 continue
             value.finish()
@@ -196,7 +237,7 @@ class Certificate:
         if fields.more():
             self.path_len = fields.integer()
             if self.path_len < 0 or not self.is_ca:
-                raise _bad("pathLenConstraint not allowed here", "basicConstraints")
+                raise _bad("pathLenConstraint not allowed here", "basicConstraints", Cert.PATH_LENGTH)
         fields.finish()
 
     def _user_roles(self, oid: str, critical: bool, value: Reader) -> None:
@@ -230,6 +271,13 @@ class Certificate:
         return sha256(self.der)
 
     @property
+    def authority_tag(self) -> bytes:
+        """Stands for this authority, name and key, in tables."""
+        if not self._tag:
+            self._tag = sha256(self.subject + self.public_key.octets)
+        return self._tag
+
+    @property
     def self_issued(self) -> bool:
         """Whether issuer and subject are the same name."""
         return self.issuer == self.subject
@@ -242,7 +290,8 @@ class Certificate:
         if self.is_ca:
             raise _bad("certificate is an authority's", "basicConstraints")
         if self.key_usage is None or self.key_usage & _LEAF_USAGE != _LEAF_USAGE:
-            raise _bad("key usage lacks digitalSignature or keyAgreement", "keyUsage")
+            number = Cert.KEY_USAGE if self.has_usage(oids.KU_DIGITAL_SIGNATURE) else Cert.DIGITAL_SIGNATURE
+            raise _bad("key usage lacks digitalSignature or keyAgreement", "keyUsage", number)
         if self.purposes is not None and oids.ANY_PURPOSE not in self.purposes:
             raise _bad("extended key usage is critical and for other purposes", "extKeyUsage")
 
@@ -254,17 +303,17 @@ class Certificate:
         if self.is_ca:
             raise _bad("certificate is an authority's", "basicConstraints")
         if self.key_usage is not None and not self.has_usage(oids.KU_DIGITAL_SIGNATURE):
-            raise _bad("key usage lacks digitalSignature", "keyUsage")
+            raise _bad("key usage lacks digitalSignature", "keyUsage", Cert.DIGITAL_SIGNATURE)
         if self.purposes is not None and not self.purposes & _SIGNER_PURPOSES:
             raise _bad("extended key usage is critical and for other purposes", "extKeyUsage")
 
     def check_valid(self, utc_ms: int, check: str = "certificate") -> None:
         """HandshakeError (check as given) unless ``utc_ms``, ms since 1970 UTC, lies within the validity."""
         if utc_ms < self.not_before_ms:
-            raise HandshakeError("certificate not yet valid", check=check, step="validity")
+            raise _bad("certificate not yet valid", "validity", Cert.EARLY, check)
         # The validity includes its last second (RFC 5280 4.1.2.5).
         if utc_ms >= self.not_after_ms + 1000:
-            raise HandshakeError("certificate expired", check=check, step="validity")
+            raise _bad("certificate expired", "validity", Cert.EXPIRED, check)
 
     def has_usage(self, bit: int) -> bool:
         """Whether keyUsage has this bit (``oids.KU_*``)."""
@@ -284,8 +333,10 @@ _SIGNER_PURPOSES: Final = frozenset([oids.ANY_PURPOSE, oids.CLIENT_AUTH, oids.SE
 _LEAF_USAGE: Final = 1 << oids.KU_DIGITAL_SIGNATURE | 1 << oids.KU_KEY_AGREEMENT
 
 
-def _bad(message: str, step: str) -> HandshakeError:
-    return HandshakeError(message, check="certificate", step=step)
+def _bad(message: str, step: str, number: int | None = None, check: str = "certificate") -> HandshakeError:
+    if number is None:
+        number = _EVENT_OF.get(step, Cert.FORMAT)
+    return HandshakeError(message, check=check, step=step, also=(certificate_event(number, reason=message),))
 
 
 def signature_algorithm(fields: Reader) -> str:
@@ -334,6 +385,67 @@ def _purposes(value: Reader) -> frozenset[str]:
     while fields.more():
         found.append(fields.oid())
     return frozenset(found)
+
+
+def _uri(names: Reader) -> str | None:
+    """The next GeneralName if it is a URI of a reasonable kind, else None."""
+    if names.peek() != 0x86:
+        names.next()
+        return None
+    octets = names.octets(0x86)
+    good = 0 < len(octets) <= _URL_OCTETS_MAX and all(0x21 <= octet <= 0x7E for octet in octets)
+    return octets.decode("ascii") if good else None
+
+
+def point_urls(point: Reader) -> tuple[str, ...]:
+    """The URLs of a DistributionPointName's content (RFC 5280 4.2.1.13): those of fullName."""
+    found: list[str] = []
+    if point.optional(0xA0):
+        names = point.enter()
+        while names.more():
+            url = _uri(names)
+            if url is not None:
+                found.append(url)
+    else:
+        point.expect(0xA1)  # nameRelativeToCRLIssuer: a place in a directory
+    point.finish()
+    return tuple(found[:_URLS_MAX])
+
+
+def distribution_points(value: Reader) -> tuple[str, ...]:
+    """The URLs of CRLDistributionPoints; without those of other issuers' lists or of lists for some reasons alone."""
+    value.expect(0x30)
+    points = value.enter()
+    found: list[str] = []
+    while points.more():
+        points.expect(0x30)
+        point = points.enter()
+        urls: tuple[str, ...] = ()
+        if point.optional(0xA0):
+            urls = point_urls(point.enter())
+        if not point.more():
+            found += urls
+        while point.more():  # reasons, cRLIssuer
+            if point.peek() not in (0x81, 0xA2):
+                raise _bad("distribution point has an unknown component", "extensions")
+            point.next()
+    return tuple(dict.fromkeys(found))[:_URLS_MAX]
+
+
+def responders(value: Reader) -> tuple[str, ...]:
+    """The URLs of authorityInfoAccess that are OCSP responders' (RFC 5280 4.2.2.1)."""
+    value.expect(0x30)
+    accesses = value.enter()
+    found: list[str] = []
+    while accesses.more():
+        accesses.expect(0x30)
+        access = accesses.enter()
+        method = access.oid()
+        url = _uri(access)
+        access.finish()
+        if method == oids.ACCESS_OCSP and url is not None:
+            found.append(url)
+    return tuple(dict.fromkeys(found))[:_URLS_MAX]
 
 
 def _registered_ids(value: Reader) -> tuple[str, ...]:

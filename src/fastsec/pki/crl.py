@@ -1,22 +1,24 @@
 """Certificate revocation lists (RFC 5280 section 5), indexed for a look-up per handshake.
 
-Complete lists are used; of lists with a narrower scope the entries count, but they do not say that a certificate is
-in order. Delta and indirect lists are not used at all.
+Complete lists are used, and lists of one distribution point for the certificates that name it. Of lists with a
+narrower scope the entries count, but they do not say that a certificate is in order. Delta and indirect lists are not
+used at all. The entries are checked and indexed without the GIL (``_core/crl.pyx``).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from fastsec._core.crl import RevokedEntries, check_list
 from fastsec._core.cursor import Reader
-from fastsec._core.pk import check_der, read_extension, read_time
+from fastsec._core.pk import read_extension, read_time
 from fastsec.errors import DecodeError, HandshakeError, IntegrityError
 from fastsec.pki import oids
 from fastsec.pki.certificate import (
     Certificate,
     authority_key_identifier,
     bit_octets,
-    serial_number,
+    point_urls,
     signature_algorithm,
 )
 
@@ -35,36 +37,46 @@ class RevocationList:
         this_update_ms: when it was issued, ms since 1970 UTC.
         number: cRLNumber, 0 without; it orders lists of the same second.
         next_update_ms: when the next one is due; None if it does not say.
-        serials: content octets of the revoked serial numbers.
+        entries: the revoked certificates; an entry with the reason removeFromCRL revokes nothing.
         authority_key_id: key identifier of the issuer's key, or None.
         for_users, for_authorities: whether a certificate of an end entity, or of an authority, that is not on the list
             is not revoked.
+        points: the URLs of the distribution point whose certificates alone the list covers; None if it covers all.
+        scope: its issuingDistributionPoint, DER; two lists of one issuer with the same scope replace each other.
 
     Raises: DecodeError for a CRL that is malformed, a delta or indirect, or has an unknown critical extension.
     """
 
     __slots__ = (
+        "_der",
+        "_genuine",
         "_signature",
         "_signature_algorithm",
         "_tbs",
         "authority_key_id",
+        "entries",
         "for_authorities",
         "for_users",
         "issuer",
         "next_update_ms",
         "number",
-        "serials",
+        "points",
+        "scope",
         "this_update_ms",
     )
 
     def __init__(self, der: bytes) -> None:
+        self._der = der
+        self._genuine: dict[bytes, bool] = {}
+        self.points: frozenset[str] | None = None
+        self.scope = b""
         self.authority_key_id: bytes | None = None
         self.for_users = True
         self.for_authorities = True
         self.next_update_ms: int | None = None
         self.number = 0
         try:
-            check_der(der)
+            check_list(der)
             self._parse(der)
         except HandshakeError as error:
             raise DecodeError(str(error), step="CertificateList") from None
@@ -74,7 +86,7 @@ class RevocationList:
         outer.expect(0x30)
         parts = outer.enter()
         parts.expect(0x30)
-        self._tbs = parts.raw()
+        self._tbs = (parts.first, parts.after)
         tbs = parts.enter()
         parts.expect(0x30)
         algorithm = parts.raw()
@@ -92,30 +104,14 @@ class RevocationList:
         self.this_update_ms = read_time(tbs)
         if tbs.peek() in (0x17, 0x18):
             self.next_update_ms = read_time(tbs)
-        self.serials = self._entries(tbs.enter()) if tbs.optional(0x30) else frozenset[bytes]()
+        listed = tbs.optional(0x30)
+        self.entries = RevokedEntries(der, tbs.start, tbs.stop) if listed else RevokedEntries(der)
         if tbs.optional(0xA0):
             wrapper = tbs.enter()
             wrapper.expect(0x30)
             wrapper.finish()
             self._extensions(wrapper.enter())
         tbs.finish()
-
-    def _entries(self, entries: Reader) -> frozenset[bytes]:
-        serials = []
-        while entries.more():
-            entries.expect(0x30)
-            entry = entries.enter()
-            entry.expect(0x02)
-            serials.append(serial_number(entry.value()))
-            read_time(entry)
-            if entry.optional(0x30):
-                extensions = entry.enter()
-                while extensions.more():
-                    oid, critical, _ = read_extension(extensions)
-                    if critical:
-                        raise DecodeError(f"CRL entry has a critical extension {oid}", step="crlEntryExtensions")
-            entry.finish()
-        return frozenset(serials)
 
     def _extensions(self, extensions: Reader) -> None:
         while extensions.more():
@@ -127,16 +123,17 @@ class RevocationList:
                 value.expect(0x02)
                 self.number = int.from_bytes(value.value(), "big", signed=True)
             elif oid == oids.ISSUING_DISTRIBUTION_POINT:
-                self._scope(value)
+                value.expect(0x30)
+                self.scope = value.raw()
+                self._scope(value.enter())
+                value.finish()
             elif oid == oids.DELTA_CRL_INDICATOR:
                 raise DecodeError("CRL is a delta", step="deltaCRLIndicator")
             elif critical and oid not in _KNOWN:
                 raise DecodeError(f"CRL has an unknown critical extension {oid}", step="crlExtensions")
 
-    def _scope(self, value: Reader) -> None:
+    def _scope(self, fields: Reader) -> None:
         """issuingDistributionPoint: what the list covers (RFC 5280 5.2.5)."""
-        value.expect(0x30)
-        fields = value.enter()
         while fields.more():
             tag = fields.peek()
             if tag == 0x81 and fields.boolean(0x81):  # onlyContainsUserCerts
@@ -145,16 +142,60 @@ class RevocationList:
                 self.for_users = False
             elif tag == 0x84:  # indirectCRL
                 raise DecodeError("CRL is indirect", step="issuingDistributionPoint")
-            elif tag in (0xA0, 0x83, 0x85):  # a part of the certificates, or of the reasons; attribute certificates
+            elif tag == 0xA0:  # distributionPoint: the certificates that name it
+                fields.expect(0xA0)
+                self.points = frozenset(point_urls(fields.enter()))
+            elif tag in (0x83, 0x85):  # onlySomeReasons, onlyContainsAttributeCerts
                 self.for_users = self.for_authorities = False
                 fields.next()
             elif tag not in (0x81, 0x82):
                 raise DecodeError(f"unknown component {tag:02X}", step="issuingDistributionPoint")
-        value.finish()
+
+    @property
+    def serials(self) -> frozenset[bytes]:
+        """Content octets of the revoked serial numbers; made anew each time."""
+        return self.entries.serials()
+
+    def covers(self, certificate: Certificate) -> bool:
+        """Whether a certificate of this issuer that is not on the list is not revoked."""
+        if not (self.for_authorities if certificate.is_ca else self.for_users):
+            return False
+        return self.points is None or not self.points.isdisjoint(certificate.crl_urls)
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders lists of one issuer, newer ones are greater."""
+        return self.this_update_ms, self.number
+
+    @property
+    def was_genuine(self) -> bool:
+        """Whether its signature has been verified under some issuer's key."""
+        return any(self._genuine.values())
+
+    def same_as(self, other: RevocationList) -> bool:
+        """Whether it is the same list, octet by octet."""
+        return self._der == other._der
 
     def verify(self, issuer: Certificate) -> None:
         """Verify the signature with the issuer's key. IntegrityError (check ``signature``) if it does not verify or
         the issuer may not sign CRLs (keyUsage cRLSign)."""
         if not issuer.has_usage(oids.KU_CRL_SIGN):
             raise IntegrityError("the issuer may not sign CRLs", check="signature", step="keyUsage")
-        issuer.public_key.verify(self._signature_algorithm, self._tbs, self._signature)
+        first, after = self._tbs
+        issuer.public_key.verify(self._signature_algorithm, self._der[first:after], self._signature)
+
+    def is_genuine(self, issuer: Certificate) -> bool:
+        """Whether ``verify`` succeeds: the same answer each time, so found once per key."""
+        # A peer may bring intermediates of any key under the name of a CRL's issuer only below an anchor, so this does
+        # not grow by a stranger's doing; authorities are few.
+        key = issuer.public_key.octets
+        known = self._genuine.get(key)
+        if known is None:
+            try:
+                self.verify(issuer)
+                known = True
+            except IntegrityError:
+                known = False
+            if issuer.has_usage(oids.KU_CRL_SIGN):
+                self._genuine[key] = known
+        return known

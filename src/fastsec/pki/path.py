@@ -7,14 +7,16 @@ compared octet by octet. Key identifiers are hints: they order the candidates an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from fastsec import limits
 from fastsec.errors import ConfigError, HandshakeError, IntegrityError, PeerError
+from fastsec.events import SecurityEvent
 from fastsec.pki import oids
 from fastsec.pki.certificate import Certificate, name_text
-from fastsec.pki.crl import RevocationList
+from fastsec.pki.findings import Cert, certificate_event
+from fastsec.pki.revocation import Question, Revocations, may_match
 from fastsec.pki.roles import RoleGrant
 
 Binding = Literal["subject", "registered-id", "either"]
@@ -33,17 +35,28 @@ class VerifiedPeer:
         names: the identities it is for, dotted OBJECT IDENTIFIERs (``OsiName.oid``); empty only if it was validated
             without one (A-profile).
         not_after_ms: when the first certificate of the path ends, ms since 1970 UTC.
-        warnings: what could not be checked: a mnemonic of the domain IEC62351-9 (62351-14), a colon, a sentence.
+        findings: what could not be checked or is not as it should be: events of the domain IEC62351-9, to be raised
+            once per association.
         chain: the authorities, issuer first, trust anchor last.
         roles: what its tokens grant of what counts here; only ``fastsec.attribute.take_roles`` puts them in.
+        questions: what has to be asked about its revocation, then ``TrustStore.settle``; only if ``may_ask``.
     """
 
     certificate: Certificate
     names: frozenset[str]
     not_after_ms: int
-    warnings: tuple[str, ...]
+    findings: tuple[SecurityEvent, ...]
     chain: tuple[Certificate, ...]
     roles: tuple[RoleGrant, ...] = ()
+    questions: tuple[Question, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The findings in words: mnemonic, colon, facts."""
+        return tuple(
+            f"{event.mnemonic}: " + ", ".join(f"{name} {value}" for name, value in event.params)
+            for event in self.findings
+        )
 
 
 class TrustStore:
@@ -54,13 +67,21 @@ class TrustStore:
         crls: DER CRLs.
         binding: what identity a certificate is for: ``subject`` (one RDN objectIdentifier, 62351-4 Annex G),
             ``registered-id`` (subjectAltName), or ``either``: where it has both they must agree.
+        revocation: what is known about revocation, kept up to date by a ``RevocationService``; None: ``crls`` alone.
 
     Raises: ConfigError for something that cannot serve as an anchor or CRL.
     """
 
-    __slots__ = ("_anchors", "_binding", "_crls", "_genuine")
+    __slots__ = ("_anchors", "_binding", "revocation")
 
-    def __init__(self, anchors: Sequence[bytes], crls: Sequence[bytes] = (), binding: Binding = "either") -> None:
+    def __init__(
+        self,
+        anchors: Sequence[bytes],
+        crls: Sequence[bytes] = (),
+        binding: Binding = "either",
+        *,
+        revocation: Revocations | None = None,
+    ) -> None:
         if binding not in _BINDINGS:
             raise ConfigError(f"binding must be one of {', '.join(_BINDINGS)}")
         if not anchors:
@@ -70,17 +91,13 @@ class TrustStore:
         for der in dict.fromkeys(anchors):
             anchor = _anchor(der)
             self._anchors.setdefault(anchor.subject, []).append(anchor)
-        self._crls: dict[bytes, list[RevocationList]] = {}
-        for der in dict.fromkeys(crls):
-            try:
-                crl = RevocationList(der)
-            except PeerError as error:
-                raise ConfigError(f"a CRL is not usable: {error}") from error
-            self._crls.setdefault(crl.issuer, []).append(crl)
-        for lists in self._crls.values():
-            lists.sort(key=lambda crl: (crl.this_update_ms, crl.number), reverse=True)
-        # Whether a CRL's signature verifies under an issuer's key: the same answer each time, so found once.
-        self._genuine: dict[tuple[int, bytes], bool] = {}
+        if revocation is None:
+            revocation = Revocations(crls)
+        elif crls:
+            revocation.give(crls)
+        self.revocation = revocation
+        for anchor in self.anchors:
+            revocation.know(anchor)
 
     @property
     def anchors(self) -> tuple[Certificate, ...]:
@@ -95,6 +112,7 @@ class TrustStore:
         *,
         certificate: Certificate | None = None,
         identity: bool = True,
+        may_ask: bool = False,
     ) -> VerifiedPeer:
         """Validate an end-to-end certificate.
 
@@ -105,6 +123,7 @@ class TrustStore:
             certificate: ``leaf`` parsed, if the caller has it already.
             identity: whether it has to follow Annex G and name an OSI identity; False for the ordinary certificates of
                 the A-profile, which the caller binds to a peer otherwise.
+            may_ask: whether the caller will have ``VerifiedPeer.questions`` asked and then call ``settle``.
         Raises: HandshakeError with check ``certificate`` (a fault of the leaf), ``path`` (of the path),
         ``certificate-signature`` (alarm) or ``revoked`` (alarm).
         """
@@ -115,14 +134,14 @@ class TrustStore:
         else:
             certificate.check_signer()
         if len(path) > limits.OUR_CERT_PATH_COUNT or sum(map(len, path)) > limits.OUR_CERT_PATH_MAX:
-            raise HandshakeError("certification path too long", check="path", step="certPath")
+            raise _bad_path("certification path too long", Cert.PATH)
         chain = _Search(self._anchors, path, utc_ms).chain(certificate)
         certificate.check_valid(utc_ms)
-        return self._verdict(certificate, chain, utc_ms, identity)
+        return self._verdict(certificate, chain, utc_ms, identity, may_ask=may_ask)
 
-    def recheck(self, peer: VerifiedPeer, utc_ms: int) -> VerifiedPeer:
+    def recheck(self, peer: VerifiedPeer, utc_ms: int, *, may_ask: bool = False) -> VerifiedPeer:
         """Look again at expiry and revocation of a peer validated before, perhaps by an earlier TrustStore (then the
-        whole validation is done). Same errors as ``validate``."""
+        whole validation is done). Same errors as ``validate``, but that nobody knows is not one."""
         anchors = self._anchors.get(peer.chain[-1].subject, ())
         if not any(anchor is peer.chain[-1] for anchor in anchors):
             return self.validate(
@@ -131,21 +150,39 @@ class TrustStore:
                 utc_ms,
                 certificate=peer.certificate,
                 identity=bool(peer.names),
+                may_ask=may_ask,
             )
         for issuer in peer.chain:
             issuer.check_valid(utc_ms, "path")
         peer.certificate.check_valid(utc_ms)
-        return self._verdict(peer.certificate, peer.chain, utc_ms, bool(peer.names))
+        return self._verdict(
+            peer.certificate, peer.chain, utc_ms, bool(peer.names), may_ask=may_ask, establishing=False
+        )
 
-    def _verdict(self, leaf: Certificate, chain: tuple[Certificate, ...], utc_ms: int, identity: bool) -> VerifiedPeer:
-        warnings: list[str] = []
-        subject = leaf
-        for issuer in chain:
-            self._revocation(subject, issuer, utc_ms, warnings)
-            subject = issuer
+    def settle(self, peer: VerifiedPeer, utc_ms: int, *, establishing: bool = True) -> VerifiedPeer:
+        """``peer`` after its questions were asked, or were not answered in time. HandshakeError as ``validate``."""
+        found = self.revocation.judge(peer.certificate, peer.chain, utc_ms, establishing=establishing)
+        certain = tuple(finding for finding in peer.findings if finding.id.startswith("IEC62351-9:2."))
+        findings = tuple(dict.fromkeys((*certain, *found.findings)))
+        return replace(peer, findings=findings, questions=())
+
+    def _verdict(
+        self,
+        leaf: Certificate,
+        chain: tuple[Certificate, ...],
+        utc_ms: int,
+        identity: bool,
+        *,
+        may_ask: bool,
+        establishing: bool = True,
+    ) -> VerifiedPeer:
+        found = self.revocation.judge(leaf, chain, utc_ms, may_ask=may_ask, establishing=establishing)
         not_after_ms = min(leaf.not_after_ms, min(issuer.not_after_ms for issuer in chain))
         names = self._names(leaf) if identity else frozenset[str]()
-        return VerifiedPeer(leaf, names, not_after_ms, tuple(warnings), chain)
+        findings = found.findings
+        if leaf.authority_key_id is None or any(issuer.subject_key_id is None for issuer in chain):
+            findings = (*_identifiers_missing(leaf, chain), *findings)
+        return VerifiedPeer(leaf, names, not_after_ms, findings, chain, questions=found.questions)
 
     def _names(self, leaf: Certificate) -> frozenset[str]:
         subject = leaf.subject_oid
@@ -155,50 +192,30 @@ class TrustStore:
         else:
             names = frozenset() if subject is None else frozenset([subject])
             if self._binding == "either" and registered and registered != names:
-                raise HandshakeError("subject and registeredID differ", check="certificate", step="subjectAltName")
+                raise _bad_subject("subject and registeredID differ", "subjectAltName")
         if not names:
-            raise HandshakeError(
-                f"certificate names no identity by {self._binding}", check="certificate", step="subject"
-            )
+            raise _bad_subject(f"certificate names no identity by {self._binding}", "subject")
         return names
 
-    def _revocation(self, subject: Certificate, issuer: Certificate, utc_ms: int, warnings: list[str]) -> None:
-        """HandshakeError if subject is revoked; a warning if this cannot be told. A revocation counts even on a list
-        that is overdue."""
-        fault = "CERT_V_R_NR_CRL: no CRL of {}"
-        for crl in self._crls.get(issuer.subject, ()):
-            if not self._is_genuine(crl, issuer):
-                # Another key of the same authority has its own list.
-                if _may_match(crl.authority_key_id, issuer.subject_key_id):
-                    fault = "CERT_V_CRL_SIG_FAIL: the CRL of {} has a bad signature"
-                continue
-            if subject.serial in crl.serials:
-                check = "revoked"
-                raise HandshakeError(f"certificate {subject.serial.hex()} is revoked", check=check, step="CRL")
-            if not (crl.for_authorities if subject.is_ca else crl.for_users):
-                continue
-            if crl.next_update_ms is not None and utc_ms >= crl.next_update_ms + 1000:
-                fault = "CERT_V_CRL_EXP: the CRL of {} is out of date"
-            elif utc_ms < crl.this_update_ms - limits.SPEC_CLOCK_SKEW * 1000:
-                fault = "CERT_V_R_NR_CRL: the CRL of {} is from the future"
-            else:
-                return
-            break
-        warnings.append(fault.format(name_text(issuer.subject)))
 
-    def _is_genuine(self, crl: RevocationList, issuer: Certificate) -> bool:
-        key = (id(crl), issuer.public_key.octets)
-        known = self._genuine.get(key)
-        if known is None:
-            try:
-                crl.verify(issuer)
-                known = True
-            except IntegrityError:
-                known = False
-            # A peer may bring intermediates of any key under the name of a CRL's issuer only below an anchor, so this
-            # does not grow by a stranger's doing; authorities are few.
-            self._genuine[key] = known
-        return known
+def _bad_subject(message: str, step: str) -> HandshakeError:
+    also = (certificate_event(Cert.SUBJECT, reason=message),)
+    return HandshakeError(message, check="certificate", step=step, also=also)
+
+
+def _bad_path(message: str, number: int, check: str = "path") -> HandshakeError:
+    return HandshakeError(message, check=check, step="certPath", also=(certificate_event(number, reason=message),))
+
+
+def _identifiers_missing(leaf: Certificate, chain: Sequence[Certificate]) -> tuple[SecurityEvent, ...]:
+    """Key identifiers that 62351-9 wants and that nothing here depends on."""
+    found = []
+    if leaf.authority_key_id is None:
+        found.append(certificate_event(Cert.AUTHORITY_KEY_ID, reason="missing", serial=leaf.serial.hex()))
+    for issuer in chain:
+        if issuer.subject_key_id is None:
+            found.append(certificate_event(Cert.SUBJECT_KEY_ID, reason="missing", authority=name_text(issuer.subject)))
+    return tuple(found)
 
 
 def _anchor(der: bytes) -> Certificate:
@@ -209,10 +226,6 @@ def _anchor(der: bytes) -> Certificate:
     if not anchor.is_ca or not anchor.has_usage(oids.KU_KEY_CERT_SIGN):
         raise ConfigError(f"the trust anchor {name_text(anchor.subject)} is not an authority's certificate")
     return anchor
-
-
-def _may_match(child: bytes | None, issuer: bytes | None) -> bool:
-    return child is None or issuer is None or child == issuer
 
 
 class _Search:
@@ -226,7 +239,7 @@ class _Search:
         self.used: set[int] = set()
         self.budget = limits.OUR_PATH_VERIFICATIONS
         self.rank = _NO_ISSUER
-        self.fault = HandshakeError("no trusted issuer", check="path", step="certPath")
+        self.fault = _bad_path("no trusted issuer", Cert.ISSUER)
 
     def chain(self, leaf: Certificate) -> tuple[Certificate, ...]:
         """The issuers of leaf, its own first, the anchor last. HandshakeError with the most telling fault."""
@@ -243,12 +256,15 @@ class _Search:
         if self.parsed is None:
             if not self.path:
                 return None
+            self.fault = _bad_path("no trusted issuer", Cert.PATH)
             self.parsed = [Certificate(der, ca=True) for der in dict.fromkeys(self.path)]
         for issuer in _ordered([c for c in self.parsed if c.subject == child.issuer], child):
             # Each certificate stands in a chain once, so there is no circle and no chain beyond the limit.
             if id(issuer) in self.used or not self._issued(issuer, child, below):
                 continue
             self.used.add(id(issuer))
+            if self.rank == _NO_ISSUER:  # the path fits, but leads to nobody we trust
+                self.fault = _bad_path("no trusted issuer", Cert.ANCHOR)
             above = self._issuers(issuer, below + (not issuer.self_issued))
             if above is not None:
                 return (issuer, *above)
@@ -259,39 +275,42 @@ class _Search:
         """Whether issuer may have issued child and did. What speaks against it is kept if it tells more."""
         fault = None
         if not issuer.is_ca:
-            fault = "the issuer is not an authority"
+            fault = "the issuer is not an authority", Cert.BASIC_CONSTRAINTS
         elif not issuer.has_usage(oids.KU_KEY_CERT_SIGN):
-            fault = "the issuer may not sign certificates"
+            fault = "the issuer may not sign certificates", Cert.KEY_CERT_SIGN
         elif issuer.path_len is not None and below > issuer.path_len:
-            fault = "the issuer's pathLenConstraint is exceeded"
-        elif not issuer.not_before_ms <= self.utc_ms < issuer.not_after_ms + 1000:
-            fault = "the issuer's certificate is expired or not yet valid"
+            fault = "the issuer's pathLenConstraint is exceeded", Cert.PATH_LENGTH
+        elif self.utc_ms < issuer.not_before_ms:
+            fault = "the issuer's certificate is not yet valid", Cert.EARLY
+        elif self.utc_ms >= issuer.not_after_ms + 1000:
+            fault = "the issuer's certificate is expired", Cert.EXPIRED
         elif self.budget == 0:
-            fault = "too many signatures to verify"
+            fault = "too many signatures to verify", Cert.PATH
         if fault is not None:
-            self._keep(_ISSUER_FAULT, fault, "path")
+            self._keep(_ISSUER_FAULT, *fault, "path")
             return False
         self.budget -= 1
         try:
             issuer.public_key.verify(child.signature_algorithm, child.tbs, child.signature)
         except IntegrityError:
-            named = _may_match(child.authority_key_id, issuer.subject_key_id)
+            named = may_match(child.authority_key_id, issuer.subject_key_id)
             self._keep(
                 _FORGED if named else _NAMESAKE,
                 "the signature of a certificate does not verify",
+                Cert.SIGNATURE if named else Cert.AUTHORITY_KEY_ID,
                 "certificate-signature",
             )
             return False
         return True
 
-    def _keep(self, rank: int, message: str, check: str) -> None:
+    def _keep(self, rank: int, message: str, number: int, check: str) -> None:
         if rank > self.rank:
             self.rank = rank
-            self.fault = HandshakeError(message, check=check, step="certPath")
+            self.fault = _bad_path(message, number, check)
 
 
 def _ordered(candidates: Sequence[Certificate], child: Certificate) -> Sequence[Certificate]:
     """Candidates whose key identifier fits first."""
     if len(candidates) < 2:
         return candidates
-    return sorted(candidates, key=lambda issuer: not _may_match(child.authority_key_id, issuer.subject_key_id))
+    return sorted(candidates, key=lambda issuer: not may_match(child.authority_key_id, issuer.subject_key_id))

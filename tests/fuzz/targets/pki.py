@@ -67,7 +67,9 @@ def revocations(data: bytes) -> None:
     except DecodeError:
         return
     assert tree(data) == data
-    assert len(found.serials) <= len(data) // 4
+    assert len(found.entries) <= len(data) // 4
+    for serial in found.serials:
+        assert found.entries.find(serial) is not None
     with contextlib.suppress(IntegrityError):
         found.verify(ROOT)
 
@@ -267,7 +269,7 @@ def path(data: bytes) -> None:
         below = above
     with contextlib.suppress(HandshakeError):
         again = store.recheck(found, utc + bits.signed() * 10_000_000)
-        assert again == replace(found, warnings=again.warnings)
+        assert again == replace(found, findings=again.findings)
 
 
 # --- seeds ----------------------------------------------------------------------------------------------------------
