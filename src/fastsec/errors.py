@@ -115,3 +115,7 @@ class LimitReached(FastsecError):
     def __init__(self, limit: str, message: str = "") -> None:
         super().__init__(f"{limit} reached{': ' + message if message else ''}")
         self.limit = limit
+
+
+class SignerError(FastsecError):
+    """The own signer did not sign: its token is away, refuses the PIN or has no time. Our own failure, no peer's."""

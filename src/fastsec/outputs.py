@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastsec.pki.path import VerifiedPeer
     from fastsec.secpdu.model import Carrier
 
-Disposition = Literal["", "accepted", "rejected-permanent", "rejected-transient"]
+Disposition = Literal["", "accepted", "rejected-permanent", "rejected-transient", "provider-abort"]
 
 
 class Executor(Protocol):
@@ -36,16 +36,25 @@ class Job:
 
     Attributes:
         executor: where the job has to run (a smart card's own thread, say), or None for the adapter's choice.
+        spare: nobody known waits for it (a reject to an unverified peer): refuse it where others wait.
         result: what the work returned.
         error: the exception it ended with, or None.
     """
 
-    __slots__ = ("_work", "error", "executor", "result", "then")
+    __slots__ = ("_work", "error", "executor", "result", "spare", "then")
 
-    def __init__(self, work: Callable[[], Any], then: Callable[..., None], executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        work: Callable[[], Any],
+        then: Callable[..., None],
+        executor: Executor | None = None,
+        *,
+        spare: bool = False,
+    ) -> None:
         self._work: Callable[[], Any] | None = work
         self.then: Callable[..., None] | None = then
         self.executor = executor
+        self.spare = spare
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -60,6 +69,11 @@ class Job:
         except Exception as error:  # handed to the engine, which decides what it means
             self.error = error
 
+    def refuse(self, error: Exception) -> None:
+        """Instead of ``run``: the work is not done, and this is why."""
+        self._work = None
+        self.error = error
+
 
 @dataclass(slots=True)
 class Send:
@@ -68,12 +82,14 @@ class Send:
     Attributes:
         carrier: which PDU of the environment carries it.
         pdu: the SecPDU, or None for an environment PDU without user data (a plain ABRT).
-        disposition: result of an ASSOCIATE_RSP; empty for every other carrier.
+        disposition: result of an ASSOCIATE_RSP; of an ABORT ``provider-abort`` for a P-ABORT; else empty.
+        proof: MMS-Authentication-value of an ASSOCIATE_REQ or accepting ASSOCIATE_RSP (A-profile), else None.
     """
 
     carrier: Carrier
     pdu: bytes | None
     disposition: Disposition = ""
+    proof: bytes | None = None
 
 
 @dataclass(slots=True)

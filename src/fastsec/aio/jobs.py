@@ -2,7 +2,10 @@
 
 The engine hands out jobs; ``_core`` does them without the GIL. All loops of a process share one small executor. Each
 loop lets only a few jobs into it at a time and keeps the rest in two queues, so that a job of an open association (a
-key update) overtakes the handshakes that wait. A job whose signer brings its own executor (a smart card) goes there.
+key update) overtakes the handshakes that wait.
+
+A job whose signer brings its own executor (a smart card) goes there and takes no place of the others. How many jobs
+are there at a time, and how long one waits to begin, is bounded here: whoever is refused fails alone and at once.
 """
 
 from __future__ import annotations
@@ -17,13 +20,19 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, Protocol
 
+from fastsec import limits
 from fastsec.aio.meter import JOB_SECONDS, Histogram
+from fastsec.errors import SignerError
 
 WORKERS_MAX: Final = 4
 
 
 class Job(Protocol):
-    """Work that may take milliseconds, or seconds with a card. ``executor`` (optional attribute): where to run."""
+    """Work that may take milliseconds, or seconds with a card.
+
+    ``executor`` (optional attribute): where to run. ``spare``: not to be queued behind others there. ``refuse``: called
+    instead of ``run``.
+    """
 
     def run(self) -> None:
         """Do the work in a worker thread; keep the result in the job."""
@@ -106,8 +115,8 @@ class Jobs:
     """
 
     __slots__ = (
-        "_ended", "_executor", "_loop", "_running", "_since", "_slots", "_told", "_urgent", "_waiting", "pool_times",
-        "signer_times", "signing",
+        "_ended", "_executor", "_loop", "_own", "_running", "_since", "_slots", "_told", "_urgent", "_waiting",
+        "pool_times", "signer_times", "signing",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +126,7 @@ class Jobs:
         self._executor = executor
         self._slots = slots or workers() + 1
         self._running = 0
+        self._own: dict[Executor, int] = {}  # jobs that each signer's executor has
         self._urgent: deque[tuple[Job, Done]] = deque()
         self._waiting: deque[tuple[Job, Done]] = deque()
         self._ended: deque[tuple[Job, Done, BaseException | None, bool]] = deque()
@@ -145,7 +155,7 @@ class Jobs:
         self._since[id(job)] = time.monotonic()
         if own is not None:
             self.signing += 1
-            self._submit(own, job, done, False)
+            self._submit_own(own, job, done)
         elif self._running < self._slots:
             self._start(job, done)
         else:
@@ -157,6 +167,46 @@ class Jobs:
             (_shared or shared_workers()).submit(self, job, done)
         else:
             self._submit(self._executor, job, done, True)
+
+    def _submit_own(self, executor: Executor, job: Job, done: Done) -> None:
+        there = self._own.get(executor, 0)
+        if there >= limits.OUR_SIGNER_QUEUE:
+            self._refuse(job, done, "too many wait for the signer")
+            return
+        if there >= getattr(executor, "threads", 1) and getattr(job, "spare", False):
+            self._refuse(job, done, "the signer is needed for others")
+            return
+        self._own[executor] = there + 1
+        timer: asyncio.TimerHandle | None = None
+
+        def ended(job: Job, error: BaseException | None) -> None:
+            if timer is not None:
+                timer.cancel()
+            self._own[executor] -= 1
+            if not self._own[executor]:
+                del self._own[executor]
+            done(job, error)
+
+        def settled(future: Future[None]) -> None:
+            if future.cancelled():
+                self._refuse(job, ended, "the signer was busy for too long, or has been shut down")
+
+        try:
+            future = executor.submit(self.run_here, job, ended, False)
+        except RuntimeError:
+            self._refuse(job, ended, "the signer has been shut down")
+            return
+        future.add_done_callback(settled)
+        timer = self._loop.call_later(limits.OUR_SIGNER_WAIT, future.cancel)  # of no effect once it has begun
+
+    def _refuse(self, job: Job, done: Done, why: str) -> None:
+        error = SignerError(why)
+        refuse = getattr(job, "refuse", None)
+        if refuse is None:
+            self._end(job, done, error, False)
+        else:
+            refuse(error)
+            self._end(job, done, None, False)
 
     def _submit(self, executor: Executor, job: Job, done: Done, counted: bool) -> None:
         def settled(future: Future[None]) -> None:
