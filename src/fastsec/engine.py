@@ -21,7 +21,16 @@ from fastsec.control import (
     make_control,
     take_control,
 )
-from fastsec.errors import Aborted, DecodeError, FastsecError, HandshakeError, LimitReached, PeerError, StateError
+from fastsec.errors import (
+    Aborted,
+    DecodeError,
+    FastsecError,
+    HandshakeError,
+    LimitReached,
+    PeerError,
+    SignerError,
+    StateError,
+)
 from fastsec.events import DOMAIN_E2E, event
 from fastsec.faults import UNVERIFIED, Group, Verdict, verdict
 from fastsec.instant import Instant
@@ -284,9 +293,16 @@ class Engine:
 
     # --- jobs ---
 
-    def _start(self, work: Callable[[], Any], then: Callable[[Job, Instant], None], *, signs: bool = False) -> Job:
+    def _start(
+        self,
+        work: Callable[[], Any],
+        then: Callable[[Job, Instant], None],
+        *,
+        signs: bool = False,
+        spare: bool = False,
+    ) -> Job:
         signer = self._endpoint.config.credential.signer
-        job = Job(work, then, getattr(signer, "executor", None) if signs else None)
+        job = Job(work, then, getattr(signer, "executor", None) if signs else None, spare=spare)
         self._outputs.append(Run(job))
         return job
 
@@ -373,8 +389,10 @@ class Engine:
 
     def _sign_next(self, facts: tuple[Any, ...]) -> None:
         credential = self._endpoint.config.credential
+        # Whoever is not verified could keep a slow signer busy with rejects; those wait behind nobody.
+        spare = self.role is Role.SERVER and self.peer is None
         self._control = self._start(
-            lambda: (facts[0], make_control(credential, *facts)), self._control_made, signs=True
+            lambda: (facts[0], make_control(credential, *facts)), self._control_made, signs=True, spare=spare
         )
 
     def _control_made(self, job: Job, now: Instant) -> None:
@@ -384,7 +402,7 @@ class Engine:
         if job.error is not None:
             # The signer failed, so nothing more can be signed.
             self._outputs.append(Send(Carrier.ABORT, None))
-            self._close(Aborted("local", None, "signing failed"), now)
+            self._close(error or signing_failed(job.error), now)
             return
         kind, pdu = job.result
         if self._to_sign:
@@ -560,3 +578,8 @@ def _internal(kind: SecPduKind) -> HandshakeError:
 def internal_fault(kind: SecPduKind, job: Job) -> PeerError:
     """The fault of a job that did not succeed: the peer's, or our own as "internal"."""
     return job.error if isinstance(job.error, PeerError) else _internal(kind)
+def signing_failed(error: Exception) -> Aborted:
+    """What an association ends with when the own signature failed; texts of other errors may hold anything."""
+    return Aborted("local", None, f"signing failed: {error}" if isinstance(error, SignerError) else "signing failed")
+
+

@@ -8,8 +8,8 @@ from fastsec import limits
 from fastsec._core.crypto import sha256
 from fastsec.control import TakenControl
 from fastsec.data_phase import DataPhase
-from fastsec.engine import internal_fault, present
-from fastsec.errors import Aborted, FastsecError, HandshakeError, LimitReached, PeerError, Rejected
+from fastsec.engine import internal_fault, present, signing_failed
+from fastsec.errors import Aborted, FastsecError, HandshakeError, LimitReached, PeerError, Rejected, SignerError
 from fastsec.faults import Group, received
 from fastsec.handshake import (
     MadeAcceptance,
@@ -320,6 +320,10 @@ class HandshakePhase(DataPhase):
             server_public=b"",
             used=(present(taken.value).public, made.key.public),
             h2=made.h2,
+        elif isinstance(job.error, SignerError):
+            # A signed refusal would need the same signer.
+            self._outputs.append(Send(Carrier.ASSOCIATE_RSP, None, "rejected-transient"))
+            self._close(signing_failed(job.error), now)
             carrier_timeout=self._environment.carrier_timeout_s,
             mono_ms=now.mono_ms,
         )
@@ -351,3 +355,5 @@ def diag_text(diag: int | None, names: type[IntEnum]) -> str:
 def _own_failure(error: Exception) -> FastsecError:
     """What a job that failed by our own fault ends the association with."""
     return error if isinstance(error, FastsecError) else Aborted("local", None, "the handshake could not be made")
+    if isinstance(error, SignerError):
+        return signing_failed(error)
