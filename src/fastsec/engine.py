@@ -400,7 +400,8 @@ class Engine:
             return
         self._control = None
         if job.error is not None:
-            # The signer failed, so nothing more can be signed.
+            # The signer failed, so nothing more can be signed. Why the association ends says more, if there is a why.
+            error = self._ending[0] if self._ending is not None else None
             self._outputs.append(Send(Carrier.ABORT, None))
             self._close(error or signing_failed(job.error), now)
             return
@@ -575,11 +576,11 @@ def _internal(kind: SecPduKind) -> HandshakeError:
     return HandshakeError("the check could not be carried out", check="internal", step=kind.standard_name)
 
 
-def internal_fault(kind: SecPduKind, job: Job) -> PeerError:
-    """The fault of a job that did not succeed: the peer's, or our own as "internal"."""
-    return job.error if isinstance(job.error, PeerError) else _internal(kind)
 def signing_failed(error: Exception) -> Aborted:
     """What an association ends with when the own signature failed; texts of other errors may hold anything."""
     return Aborted("local", None, f"signing failed: {error}" if isinstance(error, SignerError) else "signing failed")
 
 
+def internal_fault(kind: SecPduKind, job: Job) -> PeerError:
+    """The fault of a job that did not succeed: the peer's, or our own as "internal"."""
+    return job.error if isinstance(job.error, PeerError) else _internal(kind)

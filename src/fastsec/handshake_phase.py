@@ -299,6 +299,10 @@ class HandshakePhase(DataPhase):
                 job.result.wipe()
         elif isinstance(job.error, PeerError):
             self._fail(Group.HANDSHAKE_REQ, job.error, now)
+        elif isinstance(job.error, SignerError):
+            # A signed refusal would need the same signer.
+            self._outputs.append(Send(Carrier.ASSOCIATE_RSP, None, "rejected-transient"))
+            self._close(signing_failed(job.error), now)
         elif job.error is not None:
             self._answer(int(HandshakeDiag.NO_REASON_GIVEN), _own_failure(job.error), now)
         else:
@@ -320,10 +324,6 @@ class HandshakePhase(DataPhase):
             server_public=b"",
             used=(present(taken.value).public, made.key.public),
             h2=made.h2,
-        elif isinstance(job.error, SignerError):
-            # A signed refusal would need the same signer.
-            self._outputs.append(Send(Carrier.ASSOCIATE_RSP, None, "rejected-transient"))
-            self._close(signing_failed(job.error), now)
             carrier_timeout=self._environment.carrier_timeout_s,
             mono_ms=now.mono_ms,
         )
@@ -354,6 +354,6 @@ def diag_text(diag: int | None, names: type[IntEnum]) -> str:
 
 def _own_failure(error: Exception) -> FastsecError:
     """What a job that failed by our own fault ends the association with."""
-    return error if isinstance(error, FastsecError) else Aborted("local", None, "the handshake could not be made")
     if isinstance(error, SignerError):
         return signing_failed(error)
+    return error if isinstance(error, FastsecError) else Aborted("local", None, "the handshake could not be made")
