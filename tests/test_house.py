@@ -16,7 +16,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "fastsec"
 # Rooms from the ground up. A room imports only from rooms above it in this list's order, that is: earlier entries.
 FLOORS: dict[str, list[str]] = {
     "0 facts": ["events", "errors", "limits", "instant", "profile"],
-    "1 tools": ["_core", "secpdu", "pki", "mms", "config"],
+    "1 tools": ["_core", "secpdu", "pki", "mms", "access", "eventlog", "config"],
     "2 rules": [
         "outputs",
         "faults",
@@ -26,6 +26,7 @@ FLOORS: dict[str, list[str]] = {
         "keys",
         "key_update",
         "replay",
+        "aprofile",
         "peers",
         "control",
         "handshake",
