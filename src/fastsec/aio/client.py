@@ -14,13 +14,14 @@ from fastsec.aio.address import parse_address
 from fastsec.aio.connection import Connection
 from fastsec.aio.handler import AssociationHandler
 from fastsec.aio.runtime import runtime
-from fastsec.aio.setup import Maker, PlainMaker, Role, SecuredMaker, check_role
+from fastsec.aio.setup import Maker, PlainMaker, Role, check_role, maker_for
 from fastsec.aio.stream import Answer, AssociationStream, StreamHandler
 from fastsec.aio.tls import TLSConfig, TLSLayer
 from fastsec.errors import Aborted, ConfigError, FastsecError
 
 if TYPE_CHECKING:
     from fastsec.aio.meter import Meter
+    from fastsec.aprofile import AProfileConfig
     from fastsec.config import Config
     from fastsec.envs.osi import OsiParams
     from fastsec.pki.identity import OsiName
@@ -62,7 +63,7 @@ class Opening(Generic[T]):
 
 def connect(
     address: str,
-    config: Config,
+    config: Config | AProfileConfig,
     *,
     peer: OsiName | None = None,
     initiate: bytes = b"",
@@ -77,7 +78,8 @@ def connect(
 
     Arguments:
         address: ``osi://host:port``; the port is 3782 with TLS, 102 without.
-        config: this endpoint.
+        config: this endpoint; an ``AProfileConfig`` for the A-profile of 2007 instead of native mode, then without
+            ``peer`` (docs/a-profile.md).
         peer: whom to call: the certificate and the responding name have to be this one. Needed by a client.
         initiate: the protected protocol's request for the handshake (an MMS initiate-Request). Needed by a client.
         tls: certificates for the hop, or None for no TLS.
@@ -93,7 +95,7 @@ def connect(
         ConfigError: arguments. OSError: TCP. Aborted, Rejected, PeerError: the attempt failed.
     """
     client = check_role(role)
-    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None, meter=meter)
+    maker = maker_for(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None, meter=meter)
     return _stream(address, maker, tls, client, initiate, answer, local_address)
 
 
@@ -121,7 +123,7 @@ def plain_connect(
 async def connect_handler(
     handler: AssociationHandler,
     address: str,
-    config: Config,
+    config: Config | AProfileConfig,
     *,
     peer: OsiName | None = None,
     initiate: bytes = b"",
@@ -133,7 +135,7 @@ async def connect_handler(
 ) -> Connection:
     """As ``connect``, for callbacks: returns when TCP stands; the handler is told the rest."""
     client = check_role(role)
-    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None, meter=meter)
+    maker = maker_for(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None, meter=meter)
     return await dial(address, maker, handler, tls, local_address)
 
 

@@ -114,6 +114,8 @@ class Receiving(Wiring):
         self._due = None
         self.request = indication
         self._meter.begin_association(cast("Connection", self))
+        if indication.proof is not None and isinstance(self._engine, PlainAssociation):
+            self._engine.prove(indication.proof, self._source)
         self._engine.receive(
             Carrier.ASSOCIATE_REQ,
             indication.user_data,
@@ -131,6 +133,8 @@ class Receiving(Wiring):
                 return
             if user_data is None and self._reason is None:
                 self._reason = Rejected("peer", None, indication.text, None, transient)
+        if indication.proof is not None and isinstance(engine, PlainAssociation):
+            engine.prove(indication.proof, self._source)
         responding = _name_of(indication.responding)
         engine.receive(Carrier.ASSOCIATE_RSP, user_data, at, responding=responding, disposition=indication.result)
 

@@ -17,11 +17,12 @@ from fastsec.aio.connection import Connection
 from fastsec.aio.handler import AssociationHandler
 from fastsec.aio.meter import Admissions, Meter
 from fastsec.aio.runtime import Runtime, runtime
-from fastsec.aio.setup import Maker, PlainMaker, Role, SecuredMaker, check_role
+from fastsec.aio.setup import Maker, PlainMaker, Role, SecuredMaker, check_role, maker_for, take_over
 from fastsec.aio.tls import TLSConfig, TLSLayer
 from fastsec.errors import StateError
 
 if TYPE_CHECKING:
+    from fastsec.aprofile import AProfileConfig
     from fastsec.config import Config
     from fastsec.envs.osi import OsiParams
     from fastsec.peers import Refusals
@@ -117,8 +118,8 @@ class Server:
     def replace(self, *, maker: Maker | None = None, tls: TLSConfig | None = None) -> None:
         """Use renewed certificates for connections accepted from now on; associations that are open are re-checked
         against the anchors and CRLs of ``maker``."""
-        if isinstance(maker, SecuredMaker) and isinstance(self._maker, SecuredMaker):
-            maker.take_over(self._maker)
+        if maker is not None:
+            take_over(maker, self._maker)
         self._maker = maker or self._maker
         self._tls = tls or self._tls
 
@@ -257,7 +258,7 @@ class Server:
 def serve(
     factory: HandlerFactory,
     address: str,
-    config: Config,
+    config: Config | AProfileConfig,
     *,
     tls: TLSConfig | None = None,
     role: Role = "server",
@@ -274,7 +275,8 @@ def serve(
     Arguments:
         factory: makes the handler of each connection; may give the same object every time.
         address: ``osi://host:port``, host ``*`` for all; the port is 3782 with TLS, 102 without, 0 for any.
-        config: this endpoint; ``config.peers`` says who is let in.
+        config: this endpoint; ``config.peers`` says who is let in. An ``AProfileConfig`` for the A-profile of 2007
+            instead of native mode (docs/a-profile.md).
         tls: certificates for the hop, or None for no TLS.
         role: role in the association, whoever dials: a ``client`` lets its servers dial in and asks them then.
         peer: client: whom to call.
@@ -292,7 +294,7 @@ def serve(
         ConfigError: arguments. OSError: the address cannot be bound.
     """
     client = check_role(role)
-    maker = SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None, meter=meter)
+    maker = maker_for(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls is not None, meter=meter)
     return _serving(factory, address, maker, tls, max_connections, backlog, reuse_port)
 
 

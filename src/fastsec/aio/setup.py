@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Literal
 from weakref import ref
 
 from fastsec import limits
+from fastsec.aio.aprofile import AProfileMaker
 from fastsec.aio.connection import Connection
 from fastsec.aio.events import default_sink
 from fastsec.aio.meter import Meter, meter_or_default
 from fastsec.aio.plain import BareAssociation, PlainAssociation
+from fastsec.aprofile import AProfileConfig
 from fastsec.envs.osi import OsiAddress, OsiParams, connect_room
 from fastsec.errors import ConfigError
 
@@ -124,6 +126,7 @@ class SecuredMaker:
             endpoint = found()
             if endpoint is not None and endpoint is not self._endpoint:
                 endpoint.fresh_trust = self._endpoint.config.trust
+                endpoint.fresh_roles = self._endpoint.config.roles
 
 
 class PlainMaker:
@@ -146,4 +149,31 @@ class PlainMaker:
         )  # fmt: skip
 
 
-Maker = SecuredMaker | PlainMaker
+Maker = SecuredMaker | PlainMaker | AProfileMaker
+
+
+def maker_for(
+    config: Config | AProfileConfig,
+    *,
+    client: bool,
+    peer: OsiName | None,
+    osi: OsiParams | None,
+    initiate: bytes,
+    tls: bool,
+    meter: Meter | None = None,
+) -> SecuredMaker | AProfileMaker:
+    """The maker of the kind that ``config`` is for. ConfigError as theirs."""
+    if not isinstance(config, AProfileConfig):
+        return SecuredMaker(config, client=client, peer=peer, osi=osi, initiate=initiate, tls=tls, meter=meter)
+    if peer is not None:
+        raise ConfigError("the A-profile knows no OSI identities; name the peer's certificate in config.peers")
+    return AProfileMaker(config, client=client, osi=osi, initiate=initiate, tls=tls, meter=meter)
+
+
+def take_over(newer: Maker, older: Maker) -> None:
+    """Let associations that ``older`` made be re-checked against the anchors and CRLs of ``newer``."""
+    if isinstance(newer, AProfileMaker):
+        if isinstance(older, AProfileMaker):
+            newer.take_over(older)
+    elif isinstance(newer, SecuredMaker) and isinstance(older, SecuredMaker):
+        newer.take_over(older)

@@ -82,7 +82,9 @@ class Wiring(asyncio.Protocol):
         self._runtime = runtime
         self._handler = handler
         self._engine = engine
-        if not isinstance(engine, PlainAssociation):
+        if isinstance(engine, PlainAssociation):
+            engine.on_wakeup(self._wakened)
+        else:
             engine.wakeup = self._wakened
         self._meter = meter_or_default(meter)
         self._channel = OsiChannel(limits.OUR_TSDU_MAX, self._meter.traffic)
@@ -234,10 +236,10 @@ class Wiring(asyncio.Protocol):
             if carrier is Carrier.DATA:
                 osi.data(pdu or b"")
             elif carrier is Carrier.ASSOCIATE_REQ:
-                osi.associate(pdu or b"")
+                osi.associate(pdu or b"", send.proof)
             elif carrier is Carrier.ASSOCIATE_RSP:
                 if send.disposition == "accepted":
-                    osi.accept(pdu or b"")
+                    osi.accept(pdu or b"", send.proof)
                 else:
                     self._linger = True
                     osi.reject(pdu, permanent=send.disposition == "rejected-permanent")
@@ -246,6 +248,9 @@ class Wiring(asyncio.Protocol):
             elif carrier is Carrier.RELEASE_RSP:
                 self._linger = True
                 osi.release_response(pdu)
+            elif send.disposition == "provider-abort":
+                self._linger = True
+                osi.provider_abort()
             else:
                 self._linger = True
                 osi.abort(pdu)
