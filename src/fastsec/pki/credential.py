@@ -7,12 +7,13 @@ import binascii
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from fastsec import limits, profile
 from fastsec._core.pk import PrivateKey
 from fastsec.errors import ConfigError, PeerError
+from fastsec.pki.attribute import AttributeCertificate
 from fastsec.pki.certificate import Certificate
 from fastsec.pki.identity import OsiName
 from fastsec.pki.path import Binding, TrustStore
@@ -78,12 +79,15 @@ class Credential:
         cert_path: DER certificates of authorities between it and the trust anchor, its issuer first.
         signer: signs with the certificate's key.
         name: the identity the certificate is for.
+        attribute_certificate: sent along in handshakes while it is valid, so that the peer grants its roles
+            (IEC 62351-8); see ``with_attribute_certificate``.
     """
 
     certificate: bytes
     cert_path: tuple[bytes, ...]
     signer: Signer
     name: OsiName
+    attribute_certificate: AttributeCertificate | None = None
 
 
 def make_credential(certificate: bytes, cert_path: Sequence[bytes], signer: Signer) -> Credential:
@@ -99,11 +103,7 @@ def make_credential(certificate: bytes, cert_path: Sequence[bytes], signer: Sign
         parsed.check_leaf()
     except PeerError as error:
         raise ConfigError(f"the certificate is not usable for end-to-end security: {error}") from error
-    if len(cert_path) > limits.OUR_CERT_PATH_COUNT or sum(map(len, cert_path)) > limits.OUR_CERT_PATH_MAX:
-        raise ConfigError(
-            f"the certification path has more than {limits.OUR_CERT_PATH_COUNT} certificates"
-            f" or {limits.OUR_CERT_PATH_MAX} octets"
-        )
+    _check_path(cert_path)
     if signer.kind != parsed.public_key.kind:
         raise ConfigError(f"the key is of kind {signer.kind}, the certificate's of kind {parsed.public_key.kind}")
     try:
@@ -114,6 +114,14 @@ def make_credential(certificate: bytes, cert_path: Sequence[bytes], signer: Sign
     if len(names) != 1:
         raise ConfigError("the certificate does not name one OSI identity (subject objectIdentifier or registeredID)")
     return Credential(certificate, tuple(cert_path), signer, OsiName.from_oid(names.pop()))
+
+
+def _check_path(cert_path: Sequence[bytes]) -> None:
+    if len(cert_path) > limits.OUR_CERT_PATH_COUNT or sum(map(len, cert_path)) > limits.OUR_CERT_PATH_MAX:
+        raise ConfigError(
+            f"the certification path has more than {limits.OUR_CERT_PATH_COUNT} certificates"
+            f" or {limits.OUR_CERT_PATH_MAX} octets"
+        )
 
 
 def load_credential(
@@ -128,10 +136,40 @@ def load_credential(
         password: of the key, or None.
     Raises: ConfigError for files that cannot be read or do not fit.
     """
-    chain = load_certificates(certificate)
-    path = [der for der in chain[1:] if not _self_issued(der)]
+    leaf, *path = load_chain(certificate)
     signer = SoftwareSigner(PrivateKey.from_pem(read_file(key), password))
-    return make_credential(chain[0], path, signer)
+    return make_credential(leaf, path, signer)
+
+
+def load_chain(certificate: str | os.PathLike[str]) -> tuple[bytes, ...]:
+    """The DER of the end-entity certificate of a file, then of the authorities', without a self-issued one."""
+    leaf, *path = load_certificates(certificate)
+    return leaf, *(der for der in path if not _self_issued(der))
+
+
+def with_attribute_certificate(credential: Credential, path: str | os.PathLike[str]) -> Credential:
+    """``credential`` with the attribute certificate of a file.
+
+    Arguments:
+        path: PEM file with one attribute certificate, and perhaps certificates of its issuer and of authorities above,
+            which are then sent in certPath; or the attribute certificate as DER.
+    Raises: ConfigError for a file that cannot be read, and for an attribute certificate of another holder.
+    """
+    octets = read_file(path)
+    ders = _blocks(path, octets, b"ATTRIBUTE CERTIFICATE") or [octets]
+    if len(ders) != 1:
+        raise ConfigError(f"{os.fspath(path)} holds {len(ders)} attribute certificates; a handshake carries one")
+    try:
+        token = AttributeCertificate(ders[0])
+        token.read_extensions()
+    except PeerError as error:
+        raise ConfigError(f"{os.fspath(path)}: {error}") from error
+    if token.belongs_to(Certificate(credential.certificate)):
+        raise ConfigError(f"{os.fspath(path)}: the attribute certificate is not for the holder of the certificate")
+    more = [der for der in _blocks(path, octets, b"CERTIFICATE") if not _self_issued(der)]
+    cert_path = tuple(dict.fromkeys((*credential.cert_path, *more)))
+    _check_path(cert_path)
+    return replace(credential, cert_path=cert_path, attribute_certificate=token)
 
 
 def load_trust(
@@ -164,6 +202,16 @@ def load_crls(path: str | os.PathLike[str]) -> tuple[bytes, ...]:
 
 def _load(path: str | os.PathLike[str], label: bytes, what: str, maximum: int = _FILE_MAX) -> tuple[bytes, ...]:
     octets = read_file(path, maximum)
+    found = _blocks(path, octets, label)
+    if not found and octets[:1] == b"\x30":
+        found.append(octets)
+    if not found:
+        raise ConfigError(f"{os.fspath(path)} holds no {what}")
+    return tuple(found)
+
+
+def _blocks(path: str | os.PathLike[str], octets: bytes, label: bytes) -> list[bytes]:
+    """The DER in the PEM blocks with this label."""
     found: list[bytes] = []
     for name, body in _PEM.findall(octets):
         if name == label:
@@ -171,11 +219,7 @@ def _load(path: str | os.PathLike[str], label: bytes, what: str, maximum: int = 
                 found.append(base64.b64decode(b"".join(body.split()), validate=True))
             except binascii.Error as error:
                 raise ConfigError(f"{os.fspath(path)}: damaged PEM") from error
-    if not found and octets[:1] == b"\x30":
-        found.append(octets)
-    if not found:
-        raise ConfigError(f"{os.fspath(path)} holds no {what}")
-    return tuple(found)
+    return found
 
 
 def read_file(path: str | os.PathLike[str], maximum: int = _FILE_MAX) -> bytes:
