@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from fastsec.control import TakenControl
+from fastsec.data_phase import RECHECK_SOON
 from fastsec.engine import OSI, Environment, Role
 from fastsec.errors import Aborted, LimitReached, LocalError, PeerError
 from fastsec.events import named
@@ -30,6 +31,7 @@ from fastsec.outputs import (
     Received,
     Released,
     ReleaseIndication,
+    RolesChanged,
     Run,
     Send,
 )
@@ -37,7 +39,7 @@ from fastsec.pki.identity import OsiName
 from fastsec.profile import DtDiag, HandshakeDiag
 from fastsec.secpdu.fields import Carrier, SecPduKind
 from fastsec.secpdu.model import Control
-from fastsec.state import DATA_STATES, OVER, SERVER_HANDSHAKE, Input, State
+from fastsec.state import CLIENT_HANDSHAKE, DATA_STATES, OVER, SERVER_HANDSHAKE, Input, State
 
 if TYPE_CHECKING:
     from fastsec.peers import Endpoint
@@ -57,6 +59,7 @@ __all__ = [
     "ReleaseIndication",
     "Released",
     "Role",
+    "RolesChanged",
     "Run",
     "Send",
 ]
@@ -254,6 +257,14 @@ class Association(HandshakePhase):
                 carrier, pdu, now, calling=calling, responding=responding, source=source, disposition=disposition
             )
         self._schedule()
+
+    def recheck(self, now: Instant) -> None:
+        """What is known about revocation has changed: look at the peer's certificates again, by ``deadline``."""
+        if self.state is State.OPEN:
+            self._recheck_ms = now.mono_ms
+            self._schedule()
+        elif self.state in CLIENT_HANDSHAKE | SERVER_HANDSHAKE:
+            self._recheck_ms = RECHECK_SOON
 
     def tick(self, now: Instant) -> None:
         """Time has come to ``deadline``, or ``tx.due`` was seen. Calling it too often does no harm."""

@@ -1,94 +1,296 @@
-"""Attribute certificates in ClearToken1 (RFC 5755): the form, the holder and the validity are checked.
+"""The role tokens of a verified peer (IEC 62351-8): the extension of its certificate and its attribute certificate.
 
-fastsec grants no roles from them yet, so the issuer's signature decides nothing here and is left to whoever does;
-one that is malformed, expired or belongs to somebody else is refused nevertheless (invalid-attribute-certificate).
+Attribute certificate (RFC 5755, 62351-9 Table 2), in this order: form and version, holder, issuer, signature, validity,
+extensions, revocation. A failed check refuses the handshake (invalid-attribute-certificate). A grant that is not known
+here is left out, with an event. Where no attribute authority is believed, an attribute certificate grants nothing, so
+only form, holder and validity are looked at.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from fastsec._core.cursor import Reader
-from fastsec.errors import DecodeError, HandshakeError
-from fastsec.pki.roles import RoleTrust, judge
-from fastsec.secpdu.timestamp import time_utc_ms
+from fastsec.errors import HandshakeError, IntegrityError
+from fastsec.events import SecurityEvent, event, named
+from fastsec.pki import oids
+from fastsec.pki.attribute import (
+    CHECK,
+    STEP,
+    AttributeCertificate,
+    VerifiedToken,
+    attribute_authority,
+    fault,
+)
+from fastsec.pki.certificate import Certificate
+from fastsec.pki.revocation import Question, may_match
+from fastsec.pki.roles import Judged, RoleGrant, RoleTrust, judge
 
 if TYPE_CHECKING:
-    from fastsec.pki.certificate import Certificate
-    from fastsec.pki.path import VerifiedPeer
+    from fastsec.pki.path import TrustStore, VerifiedPeer
 
-_CHECK: Final = "attribute-certificate"
-_SEQUENCE: Final = 0x30
-_VERSION_2: Final = 1
+_CANDIDATES: Final = 2  # certificates of one issuer that a peer may bring
+_SHORT_MS: Final = 24 * 3_600_000  # who lives so short need not say how revocation is learned (62351-9)
 
 
-def take_roles(peer: VerifiedPeer, att_cert: bytes | None, roles: RoleTrust, utc_ms: int) -> VerifiedPeer:
+def take_roles(
+    peer: VerifiedPeer,
+    att_cert: bytes | None,
+    cert_path: Sequence[bytes],
+    roles: RoleTrust,
+    trust: TrustStore,
+    utc_ms: int,
+    *,
+    may_ask: bool = False,
+    establishing: bool = True,
+) -> VerifiedPeer:
     """The peer with the roles that its tokens grant here; the last check of a handshake PDU (62351-4 §6).
 
     Arguments:
-        att_cert: attCert of its ClearToken1.
+        peer: whose public-key certificate is verified.
+        att_cert, cert_path: of its ClearToken1.
         roles: whose roles count.
+        may_ask: whether the caller will have ``VerifiedPeer.questions`` asked and then call ``settle``.
+        establishing: of a handshake, not of an open association.
     Errors:
         HandshakeError "attribute-certificate".
     """
-    if att_cert is not None:
-        check_attribute_certificate(att_cert, peer.certificate, utc_ms)
-    infos = peer.certificate.user_roles
-    if not infos or not roles.certificates:
+    certificate = peer.certificate
+    needed = roles.required and establishing
+    if att_cert is None and certificate.user_roles is None and not certificate.role_faults and not needed:
         return peer
-    return replace(peer, roles=judge(infos, roles, "certificate").grants)
+    findings: tuple[SecurityEvent, ...] = ()
+    questions: tuple[Question, ...] = ()
+    judged: list[Judged] = []
+    tokens = 0
+    if roles.certificates:
+        findings += certificate.role_faults
+        if certificate.user_roles:
+            judged.append(judge(certificate.user_roles, roles, "certificate"))
+            tokens += 1
+    token: VerifiedToken | None = None
+    if att_cert is not None:
+        verifier = _Verifier(AttributeCertificate(att_cert), roles, trust, utc_ms, may_ask, establishing)
+        token = verifier.verify(certificate, cert_path)
+        findings += verifier.findings
+        questions = verifier.questions
+        if token is not None and token.certificate.user_roles:
+            judged.append(judge(token.certificate.user_roles, roles, "attribute-certificate"))
+            tokens += token.certificate.tokens
+    if not tokens and needed:
+        missing = named("AT_NOT_AVAIL", reason="no role token that counts here")
+        raise HandshakeError("no role token, but one is required", check=CHECK, step=STEP, also=(missing,))
+    if tokens > 1:
+        findings += (named("MULTIPLE_AT", reason=f"{tokens} role tokens"),)
+    for one in judged:
+        findings += one.findings
+    return replace(
+        peer,
+        roles=_together(judged),
+        token=token,
+        findings=tuple(dict.fromkeys(peer.findings + findings)),
+        questions=peer.questions + questions,
+    )
 
 
-def check_attribute_certificate(att_cert: bytes, holder: Certificate, utc_ms: int) -> None:
-    """HandshakeError "attribute-certificate" unless ``att_cert`` is one, is valid now and belongs to ``holder``.
-
-    Arguments:
-        att_cert: DER of the AttributeCertificate, at most 8192 octets.
-        holder: the public-key certificate that came with it.
-        utc_ms: now.
-    """
+def settle(
+    peer: VerifiedPeer, roles: RoleTrust, trust: TrustStore, utc_ms: int, *, establishing: bool = True
+) -> VerifiedPeer:
+    """``TrustStore.settle``, and the same for the attribute certificate: after the questions about both were asked.
+    HandshakeError as there, or "attribute-certificate"; of an open association such a token only grants nothing."""
+    settled = trust.settle(peer, utc_ms, establishing=establishing)
+    if peer.token is None:
+        return settled
+    verifier = _Verifier(peer.token.certificate, roles, trust, utc_ms, False, establishing)
     try:
-        issuer, serial, begins, ends = _parse(att_cert)
-    except DecodeError:
-        raise HandshakeError("attribute certificate malformed", check=_CHECK, step="token1.attCert") from None
-    if not begins <= utc_ms <= ends:
-        raise HandshakeError("attribute certificate not valid now", check=_CHECK, step="token1.attCert")
-    if issuer != holder.issuer or serial != holder.serial:
-        raise HandshakeError("attribute certificate of another holder", check=_CHECK, step="token1.attCert")
+        verifier.check_revocation(peer.token.chain)
+    except HandshakeError as failed:
+        if establishing:
+            raise
+        return _without_token(settled, failed, roles, trust, utc_ms)
+    return replace(settled, findings=tuple(dict.fromkeys(settled.findings + verifier.findings)))
 
 
-def _parse(att_cert: bytes) -> tuple[bytes, bytes, int, int]:
-    """(issuer Name, serial content octets, begin, end in UTC ms) of the holder's certificate and the validity."""
-    outer = Reader(att_cert, step="token1.attCert")
-    outer.expect(_SEQUENCE)
-    outer.finish()
-    parts = outer.enter()
-    parts.expect(_SEQUENCE)
-    info = parts.enter()
-    parts.expect(_SEQUENCE)  # signatureAlgorithm
-    parts.expect(0x03)  # signatureValue
-    parts.finish()
-    if info.integer() != _VERSION_2:
-        raise DecodeError("version is not v2")
-    info.expect(_SEQUENCE)  # Holder
-    whole = info.enter()
-    whole.expect(0xA0)  # baseCertificateID: fastsec binds by issuer and serial number alone
-    base = whole.enter()
-    base.expect(_SEQUENCE)  # GeneralNames
-    names = base.enter()
-    names.expect(0xA4)  # directoryName
-    directory = names.enter()
-    directory.expect(_SEQUENCE)
-    issuer = directory.raw()
-    base.expect(0x02)
-    serial = base.value()
-    info.expect(0xA0)  # AttCertIssuer v2Form
-    info.expect(_SEQUENCE)  # signature
-    info.expect(0x02)  # serialNumber
-    info.expect(_SEQUENCE)  # attrCertValidityPeriod
-    period = info.enter()
-    begins, ends = (time_utc_ms(period.text(0x18, 25)) for _ in range(2))
-    period.finish()
-    info.expect(_SEQUENCE)  # attributes
-    return issuer, serial, begins, ends
+def recheck(
+    peer: VerifiedPeer, roles: RoleTrust, trust: TrustStore, utc_ms: int, *, may_ask: bool = False
+) -> VerifiedPeer:
+    """Look again at a peer of an open association: its certificate, as ``TrustStore.recheck``, whose errors end the
+    association; and its tokens, of which one that is not good any more grants nothing, with its events."""
+    fresh = trust.recheck(peer, utc_ms, may_ask=may_ask)
+    token = peer.token
+    der = None if token is None else token.certificate.der
+    path = () if token is None else [issuer.der for issuer in token.chain]
+    try:
+        return take_roles(fresh, der, path, roles, trust, utc_ms, may_ask=may_ask, establishing=False)
+    except HandshakeError as failed:
+        return _without_token(fresh, failed, roles, trust, utc_ms)
+
+
+def _without_token(
+    peer: VerifiedPeer, failed: HandshakeError, roles: RoleTrust, trust: TrustStore, utc_ms: int
+) -> VerifiedPeer:
+    """The peer with what its certificate alone grants, since its attribute certificate failed."""
+    bare = replace(peer, roles=(), token=None)
+    kept = take_roles(bare, None, (), roles, trust, utc_ms, establishing=False)
+    return replace(kept, findings=tuple(dict.fromkeys(kept.findings + failed.also)))
+
+
+def _together(judged: Sequence[Judged]) -> tuple[RoleGrant, ...]:
+    """What all tokens grant, without what one of them takes away; a grant with a later number than that stays."""
+    withdrawn: dict[tuple[int, str, str], int | None] = {}
+    for one in judged:
+        withdrawn.update(one.withdrawn)
+    grants = [grant for one in judged for grant in one.grants]
+    if not withdrawn:
+        return tuple(grants)
+    return tuple(grant for grant in grants if not _is_withdrawn(grant, withdrawn))
+
+
+def _is_withdrawn(grant: RoleGrant, withdrawn: dict[tuple[int, str, str], int | None]) -> bool:
+    key = grant.role, grant.aor, grant.definition
+    if key not in withdrawn:
+        return False
+    number = withdrawn[key]
+    return number is None or grant.sequence is None or grant.sequence <= number
+
+
+# --- one attribute certificate --------------------------------------------------------------------------------------
+
+
+class _Verifier:
+    """The checks of one attribute certificate, and what could not be checked."""
+
+    def __init__(
+        self,
+        token: AttributeCertificate,
+        roles: RoleTrust,
+        trust: TrustStore,
+        utc_ms: int,
+        may_ask: bool,
+        establishing: bool,
+    ) -> None:
+        self.token = token
+        self.roles = roles
+        self.trust = trust
+        self.utc_ms = utc_ms
+        self.may_ask = may_ask
+        self.establishing = establishing
+        self.findings: tuple[SecurityEvent, ...] = ()
+        self.questions: tuple[Question, ...] = ()
+
+    def verify(self, holder: Certificate, path: Sequence[bytes]) -> VerifiedToken | None:
+        """All checks; the token, if it may grant roles here. HandshakeError "attribute-certificate"."""
+        token = self.token
+        wrong = token.belongs_to(holder)
+        if wrong:
+            raise fault(wrong, "attribute certificate of another holder", named("AT_SUB_AUTH_FAIL"))
+        if not self.roles.attribute_certificates:
+            self._check_valid()
+            return None
+        if token.inner_algorithm != token.outer_algorithm or token.signature_algorithm not in oids.SIGNATURES:
+            raise fault(1, "signature algorithm of the attribute certificate", named("AT_SIGALG_NO_MATCH"))
+        chain = self._issuer(path)
+        self._check_valid()
+        token.read_extensions()
+        if not may_match(token.authority_key_id, chain[0].subject_key_id):
+            raise fault(13, "attribute certificate names another key of its issuer")
+        self.check_revocation(chain)
+        return VerifiedToken(token, chain)
+
+    def _check_valid(self) -> None:
+        if self.utc_ms < self.token.not_before_ms:
+            raise fault(9, "attribute certificate not yet valid", named("AT_VAL_PERIODE_FAIL", reason="not yet"))
+        if self.utc_ms >= self.token.not_after_ms + 1000:
+            raise fault(8, "attribute certificate expired", named("AT_VAL_PERIODE_FAIL", reason="expired"))
+
+    def _issuer(self, path: Sequence[bytes]) -> tuple[Certificate, ...]:
+        """The issuer whose key verifies the token, and the authorities above it."""
+        failed = fault(
+            7 if self.roles.issued_authorities else 6,
+            "issuer of the attribute certificate is not trusted",
+            named("AT_ISSUER_FAIL"),
+        )
+        configured = [attribute_authority(der) for der in self.roles.authorities]
+        brought = self._brought(path) if self.roles.issued_authorities else []
+        for issuer in (*configured, *brought):
+            if issuer.subject != self.token.issuer:
+                continue
+            try:
+                if issuer in configured:
+                    above, findings = self._configured(issuer)
+                else:
+                    peer = self.trust.validate(issuer.der, path, self.utc_ms, certificate=issuer, identity=False)
+                    above, findings = peer.chain, peer.findings
+            except HandshakeError as error:
+                word = "AT_ISSUER_REVOKE" if error.check == "revoked" else "AT_ISSUER_FAIL"
+                number = 6 if issuer in configured else 7
+                failed = fault(number, f"issuer of the attribute certificate: {error}", *error.also, named(word))
+                continue
+            try:
+                _check_signature(self.token.der, issuer.der)
+            except IntegrityError:
+                # Of several keys of one issuer another may fit.
+                failed = fault(2, "signature of the attribute certificate does not verify", named("AT_INTEGRITY_FAIL"))
+                continue
+            self.findings += findings
+            return (issuer, *above)
+        raise failed
+
+    def _brought(self, path: Sequence[bytes]) -> list[Certificate]:
+        """Certificates of the token's issuer in the peer's certPath that may issue attribute certificates (62351-9)."""
+        found: list[Certificate] = []
+        for der in path:
+            if self.token.issuer not in der or len(found) == _CANDIDATES:
+                continue
+            try:
+                certificate = Certificate(der)
+            except HandshakeError:
+                continue  # an authority above may have a key that only authorities have
+            if certificate.is_source_of_authority and certificate.has_usage(oids.KU_DIGITAL_SIGNATURE):
+                found.append(certificate)
+        return found
+
+    def _configured(self, issuer: Certificate) -> tuple[tuple[Certificate, ...], tuple[SecurityEvent, ...]]:
+        """An authority that is believed because it stands in the configuration: validity and, where an anchor has
+        issued its certificate, revocation. HandshakeError if it is out."""
+        issuer.check_valid(self.utc_ms)
+        for anchor in self.trust.anchors:
+            if anchor.subject == issuer.issuer and may_match(issuer.authority_key_id, anchor.subject_key_id):
+                found = self.trust.revocation.judge(issuer, (anchor,), self.utc_ms, establishing=self.establishing)
+                return (anchor,), found.findings
+        return (), ()
+
+    def check_revocation(self, chain: Sequence[Certificate]) -> None:
+        """HandshakeError if the token is revoked. One that lives up to 24 h may leave open how its revocation is
+        learned, and then nothing is missed; on a list that is there it counts all the same."""
+        token = self.token
+        silent = token.no_revocation
+        if token.no_revocation:
+            self.findings += (event("IEC62351-9", 3, 14),)
+        elif not token.crl_urls and not token.ocsp_urls:
+            silent = token.not_after_ms - token.not_before_ms <= _SHORT_MS
+            if not silent:
+                self.findings += (event("IEC62351-9", 3, 15), event("IEC62351-9", 3, 16))
+        try:
+            found = self.trust.revocation.judge(
+                token,
+                chain[:1],
+                self.utc_ms,
+                may_ask=self.may_ask and not silent,
+                establishing=self.establishing and not silent,
+            )
+        except HandshakeError as error:
+            raise HandshakeError(f"attribute {error}", check=CHECK, step=STEP, also=error.also) from None
+        if not silent:
+            self.findings += found.findings
+            self.questions += found.questions
+
+
+@lru_cache(maxsize=1024)
+def _check_signature(token: bytes, issuer: bytes) -> None:
+    """IntegrityError unless the signature is the issuer's. What is good stays good, so it is found out once; errors
+    are not kept."""
+    parsed = AttributeCertificate(token)
+    Certificate(issuer).public_key.verify(parsed.signature_algorithm, parsed.tbs, parsed.signature)

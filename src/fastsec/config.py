@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fastsec import limits, profile
 from fastsec.errors import ConfigError
+from fastsec.pki.attribute import attribute_authority
 from fastsec.pki.roles import RoleTrust
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ class Config:
             )
         if count > 1 and self.replay_file is None:
             raise ConfigError("worker: processes under one identity need a replay_file, the same for all of them")
+        for der in self.roles.authorities:
+            attribute_authority(der)
 
     def policy_for(self, peer: OsiName | None) -> Policy:
         """The policy towards ``peer``; the general one where there is no own one."""

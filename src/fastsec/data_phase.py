@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from fastsec import limits
 from fastsec._core.guard import MODE_AE, MODE_CBC_GMAC, MODE_CBC_HMAC, scan_transfer
+from fastsec.attribute import recheck, settle
 from fastsec.control import GROUP_OF
 from fastsec.engine import Engine, Role, internal_fault, present
 from fastsec.errors import Aborted, DecodeError, FastsecError, LimitReached, PeerError, ReplayError
@@ -13,16 +16,18 @@ from fastsec.faults import Group
 from fastsec.instant import Instant
 from fastsec.key_update import NewKeys, Phase, Want, make_keys, take_keys
 from fastsec.keys import next_guards
-from fastsec.outputs import Confirmed, Job, Received, Send
+from fastsec.outputs import Confirmed, Job, Raised, Received, RolesChanged, Run, Send
 from fastsec.profile import NULL_APPL_DATA
 from fastsec.secpdu.fields import Carrier, SecPduKind
 from fastsec.secpdu.model import DhPublic
-from fastsec.state import Input, State
+from fastsec.state import OVER, Input, State
 
 if TYPE_CHECKING:
     from fastsec._core.guard import Opened, SealGuard
+    from fastsec.events import SecurityEvent
 
 _ENCRYPTING = (MODE_AE, MODE_CBC_HMAC, MODE_CBC_GMAC)
+RECHECK_SOON: Final = -1  # as _recheck_ms before the association is open
 
 
 class DataPhase(Engine):
@@ -244,18 +249,47 @@ class DataPhase(Engine):
     # --- the peer's certificate, again ---
 
     def _recheck_peer(self, now: Instant) -> None:
-        """Expiry and revocation, at every key update and every 24 h."""
-        peer, trust = present(self.peer), self._endpoint.trust
-        self._recheck_ms = now.mono_ms + limits.OUR_RECHECK_INTERVAL * 1000
-        self._start(lambda: trust.recheck(peer, now.utc_ms), self._peer_was_checked)
+        """Expiry and revocation, at every key update, every 24 h and when new lists have come."""
+        peer, roles, trust = present(self.peer), self._endpoint.roles, self._endpoint.trust
+        self._recheck_ms = self._next_recheck(now)
+        self._start(lambda: recheck(peer, roles, trust, now.utc_ms, may_ask=True), self._peer_was_checked)
+
+    def _next_recheck(self, now: Instant) -> int:
+        """In 24 h, or when the peer's attribute certificate expires and its roles with it."""
+        seconds = float(limits.OUR_RECHECK_INTERVAL)
+        token = present(self.peer).token
+        if token is not None:
+            seconds = min(seconds, max((token.until_ms - now.utc_ms) / 1000, 1))
+        return now.mono_ms + int(seconds * 1000)
 
     def _peer_was_checked(self, job: Job, now: Instant) -> None:
+        if self.state in OVER:
+            return
         if job.error is not None:
             self._dispatch(Input.PEER_CHECKED, job.error, now)
+        elif job.result.questions:
+            found, roles, trust = job.result, self._endpoint.roles, self._endpoint.trust
+            executor = trust.revocation.place(found.questions)
+            work = partial(settle, found, roles, trust, now.utc_ms, establishing=False)
+            self._outputs.append(Run(Job(work, self._peer_was_checked, executor)))
+        elif self.peer is not None and job.result != self.peer:
+            before, self.peer = self.peer, job.result
+            self._raise_findings(tuple(event for event in job.result.findings if event not in before.findings))
+            if self._called is not None:
+                self.peer = self._endpoint.share(self._called, job.result)
+            if before.roles != job.result.roles:
+                self._outputs.append(RolesChanged())
+
+    def _raise_findings(self, findings: tuple[SecurityEvent, ...]) -> None:
+        """What is doubtful about the peer's certificates; told once."""
+        for finding in findings:
+            self._outputs.append(Raised(replace(finding, peer=self._peer_text)))
 
     def _peer_checked(self, error: Exception, now: Instant) -> None:
         """The peer's certificate is revoked or expired by now, or could not be checked."""
-        if not isinstance(error, FastsecError):
+        if isinstance(error, PeerError):
+            self._raise_findings(error.also)
+        elif not isinstance(error, FastsecError):
             error = Aborted("local", None, "the peer's certificate could not be checked again")
         self._end_with(error, now)
 

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from fastsec._core.crypto import Secret
     from fastsec._core.guard import GuardParams, OpenGuard, SealGuard
     from fastsec.config import Policy
-    from fastsec.handshake import MadeRequest, TakenRequest
+    from fastsec.handshake import MadeRequest, TakenAcceptance, TakenRequest
     from fastsec.key_update import KeyUpdate
     from fastsec.peers import Endpoint, PeerNumbers
     from fastsec.pki.identity import OsiName
@@ -189,7 +189,7 @@ class Engine:
         self._pair: tuple[int, int] | None = None
         self._half_open = False
         self._made: MadeRequest | None = None
-        self._taken: TakenRequest | None = None
+        self._taken: TakenRequest | TakenAcceptance | None = None
         self._params: GuardParams | None = None
         self._keys: KeyUpdate | None = None
         self._updates = 0
@@ -532,6 +532,8 @@ class Engine:
             self._keys.wipe()
         if self._made is not None:
             self._made.wipe()
+        if self._taken is not None:
+            self._taken.wipe()
         self.tx = self.rx = self._keys = self._made = self._taken = None
         self.fast_tx = self.fast_rx = False
         if had:

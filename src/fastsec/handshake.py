@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastsec import limits
 from fastsec._core.crypto import Secret, equal
 from fastsec._core.pk import Ephemeral, check_public
+from fastsec.attribute import settle as settle_peer
 from fastsec.attribute import take_roles
 from fastsec.config import Config, Policy
 from fastsec.control import STEP, check_signature, check_time, signature_algorithm
@@ -72,6 +73,14 @@ def _sign_fitting(
     return tbs, pdu
 
 
+def _own_roles(config: Config, utc_ms: int) -> bytes | None:
+    """attCert of the own token; one that is not valid now is left out, since with it there would be no association."""
+    token = config.credential.attribute_certificate
+    if token is None or not token.not_before_ms <= utc_ms < token.not_after_ms + 1000:
+        return None
+    return token.der
+
+
 def _identify(
     pdu: Handshake, config: Config, wanted: OsiName | None, responding: OsiName | None, utc_ms: int
 ) -> tuple[VerifiedPeer, OsiName]:
@@ -87,7 +96,7 @@ def _identify(
     certificate = check_signature(pdu, token)
     if not pdu.speaks(config.pp):
         raise HandshakeError("another protected protocol", check="pp", step=f"{step}.pp")
-    peer = config.trust.validate(token.pk_cert, token.cert_path, utc_ms, certificate=certificate)
+    peer = config.trust.validate(token.pk_cert, token.cert_path, utc_ms, certificate=certificate, may_ask=True)
     if wanted is None or wanted.oid not in peer.names or (v1 and responding != wanted):
         step += ".tbs.token1.pkCert"
         raise HandshakeError("the certificate does not belong to the address", check="address", step=step)
@@ -156,6 +165,7 @@ def make_request(
         time,
         offer,
         conf_params(config, encrypting),
+        _own_roles(config, utc_ms),
     )
     try:
         tbs, pdu = _sign_fitting(config, SecPduKind.HANDSHAKE_REQ, token, algorithm, appl_data, maximum)
@@ -193,6 +203,9 @@ class TakenRequest(NamedTuple):
     value: DhPublic | None
     later: PeerError | None
 
+    def wipe(self) -> None:
+        """There is nothing to forget; the client's ``TakenAcceptance`` has keys."""
+
 
 def take_request(
     pdu: Handshake, config: Config, calling: OsiName | None, refuse_before: str | None, utc_ms: int
@@ -219,12 +232,29 @@ def take_request(
         if token.hmac != HMAC_SHA256:
             raise HandshakeError("hmac not supported", check="hmac", step="HandshakeReq.tbs.token1.hmac")
         suite = select_mode(token, policy)
-        peer = take_roles(peer, token.att_cert, config.roles, utc_ms)
+        peer = take_roles(peer, token.att_cert, token.cert_path, config.roles, config.trust, utc_ms, may_ask=True)
     except PeerError as fault:
         later = fault
     return TakenRequest(
         peer, calling, token.asso_id, token.time, pdu.appl_data or b"", hash_request(pdu.tbs), suite, value, later
     )
+
+
+# --- steps 3 and 7, where somebody has to be asked ------------------------------------------------------------------
+
+
+def settle(taken: TakenRequest | TakenAcceptance, config: Config, utc_ms: int) -> TakenRequest | TakenAcceptance:
+    """``taken`` after the questions about its peer's revocation were asked; a job of its own, which a slow responder
+    holds up and nobody else. So a revocation that only a responder knows is found after address, version and time.
+
+    Errors:
+        HandshakeError "revoked"; "certificate" or "path" where the policy refuses who cannot be looked up.
+    """
+    try:
+        return taken._replace(peer=settle_peer(taken.peer, config.roles, config.trust, utc_ms))
+    except BaseException:
+        taken.wipe()
+        raise
 
 
 # --- step 5, server -------------------------------------------------------------------------------------------------
@@ -284,6 +314,7 @@ def make_acceptance(
         time,
         suite.encr_mode,
         conf_params(config, suite.encrypting),
+        _own_roles(config, utc_ms),
     )
     try:
         tbs, pdu = _sign_fitting(config, SecPduKind.HANDSHAKE_ACC, token, algorithm, appl_data, maximum)
@@ -348,7 +379,7 @@ def take_acceptance(
             if token.hmac != HMAC_SHA256:
                 raise HandshakeError("hmac changed", check="hmac", step="HandshakeAcc.tbs.token1.hmac")
             suite = judge_mode(token.encr_mode, made.offer)
-            peer = take_roles(peer, token.att_cert, config.roles, utc_ms)
+            peer = take_roles(peer, token.att_cert, token.cert_path, config.roles, config.trust, utc_ms, may_ask=True)
             own = next(key for key in made.keys if key.group == value.group)
             h2 = hash_acceptance(pdu.tbs, made.h1)
             okm = derive(suite.guard_params(token.asso_id), own.derive(value.public), h2)
@@ -378,6 +409,7 @@ __all__ = [
     "make_request",
     "offers_encryption_list",
     "room",
+    "settle",
     "take_acceptance",
     "take_request",
 ]

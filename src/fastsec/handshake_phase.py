@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
-from fastsec import limits
 from fastsec._core.crypto import sha256
 from fastsec.control import TakenControl
-from fastsec.data_phase import DataPhase
+from fastsec.data_phase import RECHECK_SOON, DataPhase
 from fastsec.engine import internal_fault, present, signing_failed
 from fastsec.errors import Aborted, FastsecError, HandshakeError, LimitReached, PeerError, Rejected, SignerError
 from fastsec.faults import Group, received
@@ -19,13 +19,14 @@ from fastsec.handshake import (
     make_acceptance,
     make_request,
     offers_encryption_list,
+    settle,
     take_acceptance,
     take_request,
 )
 from fastsec.instant import Instant
 from fastsec.key_update import KeyUpdate
 from fastsec.keys import first_guards
-from fastsec.outputs import AssociateIndication, Disposition, Established, Job, Send
+from fastsec.outputs import AssociateIndication, Disposition, Established, Job, Run, Send
 from fastsec.pki.identity import OsiName
 from fastsec.profile import HandshakeDiag, wire_name
 from fastsec.secpdu.der import decode_client_number
@@ -86,7 +87,10 @@ class HandshakePhase(DataPhase):
         )
 
     def _acceptance_taken(self, job: Job, now: Instant) -> None:
+        if self.state is State.JUDGING and self._asks_first(job, self._acceptance_taken, now):
+            return
         self.busy = False
+        self._taken = None
         if self.state is not State.JUDGING:
             if job.error is None:
                 job.result.wipe()
@@ -104,6 +108,18 @@ class HandshakePhase(DataPhase):
                 self._answer(int(HandshakeDiag.NO_REASON_GIVEN), limit, now)
             else:
                 self._dispatch(Input.ACCEPTANCE_TAKEN, job.result, now)
+
+    def _asks_first(self, job: Job, then: Callable[[Job, Instant], None], now: Instant) -> bool:
+        """If the verdict about the peer's certificates needs answers of responders, have them asked and then call
+        ``then`` with a job like this one. The job waits with the responders and takes no worker's time meanwhile."""
+        taken = job.result
+        if job.error is not None or not taken.peer.questions:
+            return False
+        config = self._endpoint.config
+        executor = config.trust.revocation.place(taken.peer.questions)
+        self._taken = taken  # so that an end forgets its keys
+        self._outputs.append(Run(Job(lambda: settle(taken, config, now.utc_ms), then, executor)))
+        return True
 
     def _check_acceptance(self, taken: TakenAcceptance, now: Instant) -> None:
         """Step 8: replay, numbers, then what the job found later in the order."""
@@ -156,7 +172,10 @@ class HandshakePhase(DataPhase):
         self._timer = None
         self._said = (None, "")
         self._opened_ms = now.mono_ms
-        self._recheck_ms = now.mono_ms + limits.OUR_RECHECK_INTERVAL * 1000
+        # A list that came while the handshake was under way may name the peer.
+        soon = self._recheck_ms == RECHECK_SOON
+        self._recheck_ms = now.mono_ms if soon else self._next_recheck(now)
+        self._raise_findings(present(self.peer).findings)
         self._set_soft_limit(present(self.tx))
         self.fast_tx = True
         self._keys_changed()
@@ -224,7 +243,10 @@ class HandshakePhase(DataPhase):
         self._receive_job(lambda: take_request(pdu, config, calling, refuse_before, now.utc_ms), self._request_taken)
 
     def _request_taken(self, job: Job, now: Instant) -> None:
+        if self.state is State.EXAMINING and self._asks_first(job, self._request_taken, now):
+            return
         self.busy = False
+        self._taken = None
         if self.state is not State.EXAMINING:
             return
         if job.error is not None:

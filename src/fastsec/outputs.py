@@ -135,6 +135,11 @@ class Confirmed:
 
 
 @dataclass(slots=True)
+class RolesChanged:
+    """The peer's roles are not any more what they were: read ``roles`` again."""
+
+
+@dataclass(slots=True)
 class Received:
     """Verified and decrypted PDUs of the protected protocol, in order."""
 
@@ -181,6 +186,7 @@ Output = (
     | AssociateIndication
     | Established
     | Confirmed
+    | RolesChanged
     | Received
     | KeysChanged
     | ReleaseIndication

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from fastsec.pki.identity import OsiName
     from fastsec.pki.path import TrustStore, VerifiedPeer
+    from fastsec.pki.roles import RoleTrust
 
     class Evictable(Protocol):
         """An unconfirmed association as seen from here."""
@@ -221,6 +222,7 @@ class Endpoint:
         config, replay, worker: as given.
         fresh_trust: set it when anchors or CRLs were loaded anew: open associations check their peers against it from
             then on (at key updates and every 24 h), while ``config`` stays what they were made with.
+        fresh_roles: likewise whose roles are believed.
         half_open: associations between HandshakeReq and HandshakeAcc.
         refusals: what was refused so far; shared by all endpoints of the identity.
     """
@@ -232,6 +234,7 @@ class Endpoint:
         "_rejects",
         "_unconfirmed",
         "config",
+        "fresh_roles",
         "fresh_trust",
         "half_open",
         "refusals",
@@ -256,6 +259,7 @@ class Endpoint:
         self.half_open = 0
         self.refusals = Refusals()
         self.fresh_trust: TrustStore | None = None
+        self.fresh_roles: RoleTrust | None = None
         self._random = random
         self._peers: dict[str, PeerNumbers] = {}
         self._unconfirmed: dict[Evictable, int] = {}
@@ -265,6 +269,11 @@ class Endpoint:
     def trust(self) -> TrustStore:
         """Whom to believe in associations that are open."""
         return self.fresh_trust or self.config.trust
+
+    @property
+    def roles(self) -> RoleTrust:
+        """Whose roles to believe in associations that are open."""
+        return self.fresh_roles or self.config.roles
 
     @property
     def refuse_before(self) -> str | None:
@@ -350,6 +359,7 @@ class Endpoint:
             and kept.findings == peer.findings
             and not kept.questions
             and kept.roles == peer.roles
+            and kept.token == peer.token
         ):
             return kept
         numbers.verified = peer

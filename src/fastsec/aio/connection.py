@@ -32,6 +32,7 @@ from fastsec.outputs import (
     Received,
     Released,
     ReleaseIndication,
+    RolesChanged,
 )
 from fastsec.profile import NULL_APPL_DATA
 
@@ -353,6 +354,9 @@ class Connection(Receiving):
         self._meter.confirm_association(self)
         self._call(self._handler.confirmed)
 
+    def _roles_changed(self, output: RolesChanged) -> None:
+        self._call(self._handler.roles_changed)
+
     def _received(self, output: Received) -> None:
         traffic = self._meter.traffic
         for pdu in output.pdus:
@@ -389,6 +393,7 @@ _TOLD: Final[dict[type, Callable[[Connection, Any], None]]] = {
     AssociateIndication: Connection._indicated,
     Established: Connection._established,
     Confirmed: Connection._confirmed,
+    RolesChanged: Connection._roles_changed,
     Received: Connection._received,
     ReleaseIndication: Connection._release_asked,
     Released: Connection._released,

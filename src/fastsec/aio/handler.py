@@ -59,7 +59,10 @@ class AssociationHandler:
         """Verified PDUs of the protected protocol, in order; once per read."""
 
     def confirmed(self, assoc: Connection) -> None:
-        """The peer has proved that it saw our handshake unaltered: now roles may be granted (62351-4 §6)."""
+        """The peer has proved that it saw our handshake unaltered: now ``assoc.roles`` holds (62351-4 §6)."""
+
+    def roles_changed(self, assoc: Connection) -> None:
+        """``assoc.roles`` has changed: a role token has expired or was revoked. The association goes on."""
 
     def resumed(self, assoc: Connection) -> None:
         """``assoc.can_write`` is true again after it was false."""

@@ -6,15 +6,23 @@ no extension twice. Extensions are read apart, after the signature was verified.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import ClassVar, Final, NamedTuple
 
 from fastsec import limits
 from fastsec._core.cursor import Reader
 from fastsec._core.pk import check_der, read_extension, read_time
-from fastsec.errors import DecodeError, HandshakeError
+from fastsec.errors import ConfigError, DecodeError, HandshakeError
 from fastsec.events import SecurityEvent, event
 from fastsec.pki import oids
-from fastsec.pki.certificate import Certificate, authority_key_identifier, bit_octets, serial_number
+from fastsec.pki.certificate import (
+    Certificate,
+    authority_key_identifier,
+    bit_octets,
+    distribution_points,
+    responders,
+    serial_number,
+)
 from fastsec.pki.roles import EXTENSIONS as ROLE_TYPES
 from fastsec.pki.roles import UserRoleInfo, read_user_roles
 
@@ -25,7 +33,9 @@ _DIRECTORY_NAME: Final = 0xA4
 _REGISTERED_ID: Final = 0x88
 # Extensions that are acted on, or that say nothing about whether the roles hold.
 _KNOWN_CRITICAL: Final = frozenset([oids.AUTHORITY_KEY_IDENTIFIER, oids.NO_REVOCATION_AVAILABLE])
-_OCSP: Final = "1.3.6.1.5.5.7.48.1"
+_REVOCATION_SOURCES: Final = frozenset(
+    [oids.CRL_DISTRIBUTION_POINTS, oids.AUTHORITY_INFO_ACCESS, oids.NO_REVOCATION_AVAILABLE]
+)
 
 
 def fault(number: int, message: str, *also: SecurityEvent) -> HandshakeError:
@@ -38,24 +48,6 @@ def fault(number: int, message: str, *also: SecurityEvent) -> HandshakeError:
     """
     events = (event("IEC62351-9", 3, number, reason=message), *also)
     return HandshakeError(message, check=CHECK, step=STEP, also=events)
-
-
-class Extensions(NamedTuple):
-    """What the extensions of an attribute certificate say.
-
-    Attributes:
-        authority_key_id: key identifier of the issuer's key, or None.
-        distribution_points: DER of cRLDistributionPoints, None without.
-        access: DER of authorityInfoAccess, None without.
-        ocsp: whether ``access`` names an OCSP responder.
-        no_revocation: whether the issuer says that there is no information on revocation.
-    """
-
-    authority_key_id: bytes | None
-    distribution_points: bytes | None
-    access: bytes | None
-    ocsp: bool
-    no_revocation: bool
 
 
 class AttributeCertificate:
@@ -73,6 +65,9 @@ class AttributeCertificate:
         tokens: how many IECUserRoles values there are.
         signature_algorithm: dotted.
         inner_algorithm, outer_algorithm: the two AlgorithmIdentifiers, DER.
+        authority_key_id: key identifier of the issuer's key, or None.
+        crl_urls, ocsp_urls: where revocation is learned.
+        no_revocation: the issuer says that nothing tells of a revocation (noRevAvail).
 
     Raises: HandshakeError "attribute-certificate".
     """
@@ -80,6 +75,8 @@ class AttributeCertificate:
     __slots__ = (
         "_extensions",
         "_tbs",
+        "authority_key_id",
+        "crl_urls",
         "der",
         "holder_digest",
         "holder_issuer",
@@ -87,8 +84,10 @@ class AttributeCertificate:
         "holder_serial",
         "inner_algorithm",
         "issuer",
+        "no_revocation",
         "not_after_ms",
         "not_before_ms",
+        "ocsp_urls",
         "outer_algorithm",
         "serial",
         "signature",
@@ -96,6 +95,9 @@ class AttributeCertificate:
         "tokens",
         "user_roles",
     )
+
+    is_attribute: ClassVar[bool] = True
+    is_ca: ClassVar[bool] = False
 
     def __init__(self, der: bytes) -> None:
         self.der = der
@@ -105,7 +107,11 @@ class AttributeCertificate:
         self.holder_digest = False
         self.user_roles: tuple[UserRoleInfo, ...] = ()
         self.tokens = 0
-        self._extensions: bytes | None = None
+        self.authority_key_id: bytes | None = None
+        self.crl_urls: tuple[str, ...] = ()
+        self.ocsp_urls: tuple[str, ...] = ()
+        self.no_revocation = False
+        self._extensions = b""
         if len(der) > limits.OUR_ATT_CERT_MAX:
             raise fault(1, f"attribute certificate of {len(der)} octets")
         try:
@@ -115,7 +121,7 @@ class AttributeCertificate:
             raise fault(1, f"attribute certificate malformed: {error}") from None
         except HandshakeError as error:
             # Of the helpers for certificates; those of our own have their events.
-            raise error if error.also else fault(1, f"attribute certificate malformed: {error}") from None
+            raise error if error.check == CHECK else fault(1, f"attribute certificate malformed: {error}") from None
 
     @property
     def tbs(self) -> bytes:
@@ -197,13 +203,14 @@ class AttributeCertificate:
                 if len(self.user_roles) > limits.OUR_ROLE_INFOS:
                     raise DecodeError("too many roles", step="attributes")
 
-    def extensions(self) -> Extensions:
-        """Read the extensions. HandshakeError "attribute-certificate" for one that is unknown and critical, stands
-        twice or is malformed, and where more than one says how revocation is learned (62351-9)."""
-        key_id = points = access = None
-        ocsp = no_revocation = False
+    def read_extensions(self) -> None:
+        """Read the extensions into their attributes; to be called when the signature has verified.
+
+        HandshakeError "attribute-certificate" for one that is unknown and critical, stands twice or is malformed, and
+        where more than one says how revocation is learned (62351-9).
+        """
         seen: set[str] = set()
-        reader = Reader(self._extensions or b"", step="extensions")
+        reader = Reader(self._extensions, step="extensions")
         try:
             while reader.more():
                 oid, critical, value = read_extension(reader)
@@ -213,26 +220,23 @@ class AttributeCertificate:
                 if critical and oid not in _KNOWN_CRITICAL:
                     raise fault(12, f"unknown critical extension {oid}")
                 if oid == oids.AUTHORITY_KEY_IDENTIFIER:
-                    key_id = authority_key_identifier(value)
+                    self.authority_key_id = authority_key_identifier(value)
                 elif oid == oids.CRL_DISTRIBUTION_POINTS:
-                    value.expect(0x30)
-                    points = value.raw()
+                    self.crl_urls = distribution_points(value)
                 elif oid == oids.AUTHORITY_INFO_ACCESS:
-                    value.expect(0x30)
-                    access, ocsp = value.raw(), _names_ocsp(value.enter())
+                    self.ocsp_urls = responders(value)
                 elif oid == oids.NO_REVOCATION_AVAILABLE:
                     value.null()
-                    no_revocation = True
+                    self.no_revocation = True
                 else:
                     continue
                 value.finish()
         except DecodeError as error:
             raise fault(11, f"extension malformed: {error}") from None
         except HandshakeError as error:
-            raise error if error.also else fault(11, f"extension malformed: {error}") from None
-        if (points is not None) + (access is not None) + no_revocation > 1:
-            raise fault(11, "more than one extension says how revocation is learned")
-        return Extensions(key_id, points, access, ocsp, no_revocation)
+            raise error if error.check == CHECK else fault(11, f"extension malformed: {error}") from None
+        if len(seen & _REVOCATION_SOURCES) > 1:
+            raise fault(10, "more than one extension says how revocation is learned")
 
     def belongs_to(self, certificate: Certificate) -> int:
         """0 if the holder is the owner of this certificate, else the number of the event (62351-9 group 3)."""
@@ -282,12 +286,33 @@ def _is_name_of(certificate: Certificate, tag: int, name: bytes) -> bool:
     return reader.value() == certificate.subject and len(certificate.subject) > 2
 
 
-def _names_ocsp(descriptions: Reader) -> bool:
-    found = False
-    while descriptions.more():
-        descriptions.expect(0x30)
-        description = descriptions.enter()
-        found |= description.oid() == _OCSP
-        description.next()
-        description.finish()
-    return found
+class VerifiedToken(NamedTuple):
+    """An attribute certificate that passed all checks.
+
+    Attributes:
+        certificate: the attribute certificate.
+        chain: its issuer first; the authorities above, as far as they were looked at.
+    """
+
+    certificate: AttributeCertificate
+    chain: tuple[Certificate, ...]
+
+    @property
+    def until_ms(self) -> int:
+        """First moment at which it, or the certificate of its issuer, has expired; ms since 1970 UTC."""
+        ends = (self.certificate.not_after_ms, *(issuer.not_after_ms for issuer in self.chain))
+        return min(ends) + 1000
+
+
+@lru_cache(maxsize=256)
+def attribute_authority(der: bytes) -> Certificate:
+    """A configured attribute authority, parsed; ConfigError for a certificate that cannot be one (RFC 5755 4.5)."""
+    try:
+        certificate = Certificate(der)
+    except HandshakeError as error:
+        raise ConfigError(f"an attribute authority's certificate is not usable: {error}") from error
+    if certificate.is_ca:
+        raise ConfigError("an attribute authority must not be an authority for certificates too")
+    if certificate.key_usage is not None and not certificate.has_usage(oids.KU_DIGITAL_SIGNATURE):
+        raise ConfigError("key usage of an attribute authority lacks digitalSignature")
+    return certificate

@@ -7,7 +7,7 @@ extension that this package does not act on. What it accepts it has understood.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from fastsec import limits
 from fastsec._core.crypto import sha256
@@ -35,6 +35,7 @@ _KNOWN_CRITICAL: Final = frozenset(
         oids.EXTENDED_KEY_USAGE,
         oids.CRL_DISTRIBUTION_POINTS,
         oids.OCSP_NO_CHECK,
+        oids.SOA_IDENTIFIER,
     ]
 )
 _URLS_MAX: Final = 8
@@ -76,6 +77,7 @@ class Certificate:
         subject_key_id, authority_key_id: key identifiers or None.
         signature_algorithm: dotted; one of ``oids.SIGNATURES``.
         signature: the signature octets.
+        is_source_of_authority: whether it may issue attribute certificates (sOAIdentifier).
         user_roles: what its IECUserRoles says (IEC 62351-8); None without the extension, or if it is malformed.
         role_faults: what is wrong with the extension, or that there are two; empty if nothing is.
 
@@ -92,6 +94,7 @@ class Certificate:
         "der",
         "extended",
         "is_ca",
+        "is_source_of_authority",
         "issuer",
         "key_usage",
         "no_check",
@@ -112,6 +115,8 @@ class Certificate:
         "user_roles",
     )
 
+    is_attribute: ClassVar[bool] = False
+
     def __init__(self, der: bytes, *, ca: bool = False) -> None:
         check = "path" if ca else "certificate"
         if len(der) > (limits.OUR_CERT_PATH_MAX if ca else limits.SPEC_CERTIFICATE_MAX):
@@ -128,6 +133,7 @@ class Certificate:
         self.registered_ids: tuple[str, ...] = ()
         self.key_usage: int | None = None
         self.is_ca = False
+        self.is_source_of_authority = False
         self.path_len: int | None = None
         self.subject_key_id: bytes | None = None
         self.authority_key_id: bytes | None = None
@@ -220,6 +226,9 @@ class Certificate:
             elif oid == oids.OCSP_NO_CHECK:
                 value.null()
                 self.no_check = True
+            elif oid == oids.SOA_IDENTIFIER:
+                value.null()
+                self.is_source_of_authority = True
             elif oid in ROLE_EXTENSIONS:
                 self._user_roles(oid, critical, value)
                 continue

@@ -7,7 +7,7 @@ used at all. The entries are checked and indexed without the GIL (``_core/crl.py
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final, Protocol
 
 from fastsec._core.crl import RevokedEntries, check_list
 from fastsec._core.cursor import Reader
@@ -26,6 +26,32 @@ _VERSION_2: Final = 1
 _KNOWN: Final = frozenset([oids.CRL_NUMBER, oids.AUTHORITY_KEY_IDENTIFIER, oids.ISSUING_DISTRIBUTION_POINT])
 
 
+class Revocable(Protocol):
+    """What a CRL or a responder may tell the status of: a public-key or an attribute certificate."""
+
+    is_attribute: ClassVar[bool]
+
+    @property
+    def is_ca(self) -> bool:
+        """Whether it is an authority's."""
+        ...
+
+    @property
+    def serial(self) -> bytes:
+        """Content octets of the serial number."""
+        ...
+
+    @property
+    def crl_urls(self) -> tuple[str, ...]:
+        """Where its CRLs are."""
+        ...
+
+    @property
+    def ocsp_urls(self) -> tuple[str, ...]:
+        """Where its responders are."""
+        ...
+
+
 class RevocationList:
     """A CRL, parsed; its signature is verified by ``verify``.
 
@@ -39,8 +65,8 @@ class RevocationList:
         next_update_ms: when the next one is due; None if it does not say.
         entries: the revoked certificates; an entry with the reason removeFromCRL revokes nothing.
         authority_key_id: key identifier of the issuer's key, or None.
-        for_users, for_authorities: whether a certificate of an end entity, or of an authority, that is not on the list
-            is not revoked.
+        for_users, for_authorities, for_attributes: whether a certificate of an end entity, of an authority, or an
+            attribute certificate, that is not on the list is not revoked.
         points: the URLs of the distribution point whose certificates alone the list covers; None if it covers all.
         scope: its issuingDistributionPoint, DER; two lists of one issuer with the same scope replace each other.
 
@@ -55,6 +81,7 @@ class RevocationList:
         "_tbs",
         "authority_key_id",
         "entries",
+        "for_attributes",
         "for_authorities",
         "for_users",
         "issuer",
@@ -73,6 +100,7 @@ class RevocationList:
         self.authority_key_id: bytes | None = None
         self.for_users = True
         self.for_authorities = True
+        self.for_attributes = True
         self.next_update_ms: int | None = None
         self.number = 0
         try:
@@ -137,18 +165,20 @@ class RevocationList:
         while fields.more():
             tag = fields.peek()
             if tag == 0x81 and fields.boolean(0x81):  # onlyContainsUserCerts
-                self.for_authorities = False
+                self.for_authorities = self.for_attributes = False
             elif tag == 0x82 and fields.boolean(0x82):  # onlyContainsCACerts
-                self.for_users = False
+                self.for_users = self.for_attributes = False
             elif tag == 0x84:  # indirectCRL
                 raise DecodeError("CRL is indirect", step="issuingDistributionPoint")
             elif tag == 0xA0:  # distributionPoint: the certificates that name it
                 fields.expect(0xA0)
                 self.points = frozenset(point_urls(fields.enter()))
-            elif tag in (0x83, 0x85):  # onlySomeReasons, onlyContainsAttributeCerts
+            elif tag == 0x85 and fields.boolean(0x85):  # onlyContainsAttributeCerts
                 self.for_users = self.for_authorities = False
+            elif tag == 0x83:  # onlySomeReasons
+                self.for_users = self.for_authorities = self.for_attributes = False
                 fields.next()
-            elif tag not in (0x81, 0x82):
+            elif tag not in (0x81, 0x82, 0x85):
                 raise DecodeError(f"unknown component {tag:02X}", step="issuingDistributionPoint")
 
     @property
@@ -156,9 +186,10 @@ class RevocationList:
         """Content octets of the revoked serial numbers; made anew each time."""
         return self.entries.serials()
 
-    def covers(self, certificate: Certificate) -> bool:
+    def covers(self, certificate: Revocable) -> bool:
         """Whether a certificate of this issuer that is not on the list is not revoked."""
-        if not (self.for_authorities if certificate.is_ca else self.for_users):
+        of_end_entities = self.for_attributes if certificate.is_attribute else self.for_users
+        if not (self.for_authorities if certificate.is_ca else of_end_entities):
             return False
         return self.points is None or not self.points.isdisjoint(certificate.crl_urls)
 

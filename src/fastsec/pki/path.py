@@ -14,6 +14,7 @@ from fastsec import limits
 from fastsec.errors import ConfigError, HandshakeError, IntegrityError, PeerError
 from fastsec.events import SecurityEvent
 from fastsec.pki import oids
+from fastsec.pki.attribute import VerifiedToken
 from fastsec.pki.certificate import Certificate, name_text
 from fastsec.pki.findings import Cert, certificate_event
 from fastsec.pki.revocation import Question, Revocations, may_match
@@ -38,7 +39,8 @@ class VerifiedPeer:
         findings: what could not be checked or is not as it should be: events of the domain IEC62351-9, to be raised
             once per association.
         chain: the authorities, issuer first, trust anchor last.
-        roles: what its tokens grant of what counts here; only ``fastsec.attribute.take_roles`` puts them in.
+        roles: what its tokens grant of what counts here; ``fastsec.attribute`` puts them in.
+        token: its attribute certificate, if it may grant roles here.
         questions: what has to be asked about its revocation, then ``TrustStore.settle``; only if ``may_ask``.
     """
 
@@ -48,6 +50,7 @@ class VerifiedPeer:
     findings: tuple[SecurityEvent, ...]
     chain: tuple[Certificate, ...]
     roles: tuple[RoleGrant, ...] = ()
+    token: VerifiedToken | None = None
     questions: tuple[Question, ...] = ()
 
     @property
@@ -162,7 +165,7 @@ class TrustStore:
     def settle(self, peer: VerifiedPeer, utc_ms: int, *, establishing: bool = True) -> VerifiedPeer:
         """``peer`` after its questions were asked, or were not answered in time. HandshakeError as ``validate``."""
         found = self.revocation.judge(peer.certificate, peer.chain, utc_ms, establishing=establishing)
-        certain = tuple(finding for finding in peer.findings if finding.id.startswith("IEC62351-9:2."))
+        certain = tuple(finding for finding in peer.findings if not finding.id.startswith("IEC62351-9:4."))
         findings = tuple(dict.fromkeys((*certain, *found.findings)))
         return replace(peer, findings=findings, questions=())
 

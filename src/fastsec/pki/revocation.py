@@ -3,17 +3,17 @@
 ``Revocations`` has no clock and no socket. Files, HTTP and waiting are ``fastsec.aio.revocation``'s work, which puts in
 here what it got; ``judge`` looks up and never waits. Where it would need an answer that is not there it returns a
 ``Question``, if the caller may have it asked. Threads of handshakes read without a lock; who writes replaces whole
-tuples under one.
+tuples, under the lock that the service brings.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from fastsec import limits
@@ -21,7 +21,7 @@ from fastsec.errors import ConfigError, HandshakeError, PeerError
 from fastsec.events import SecurityEvent
 from fastsec.pki import oids
 from fastsec.pki.certificate import Certificate, name_text
-from fastsec.pki.crl import RevocationList
+from fastsec.pki.crl import Revocable, RevocationList
 from fastsec.pki.findings import Cert, Revocation, certificate_event, revocation_event
 
 GIVEN: Final = ""  # the source of lists that came with a TrustStore
@@ -150,11 +150,13 @@ class Answer(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A question without a usable answer: the event's number (``Revocation``), why, and until when not to ask again."""
+    """A question without a usable answer: the event's number (``Revocation``), why, until when not to ask again, and
+    the number of a further event (``Cert``) or 0."""
 
     number: int
     reason: str
     until_ms: int
+    also: int = 0
 
 
 class Question(NamedTuple):
@@ -166,7 +168,7 @@ class Question(NamedTuple):
     """
 
     kind: Literal["ocsp", "crl"]
-    subject: Certificate
+    subject: Revocable
     issuer: Certificate
     urls: tuple[str, ...]
 
@@ -198,6 +200,7 @@ class Revocations:
 
     Attributes:
         policy: as given; a reload may replace it.
+        lock: around every change; the service puts a real one there.
         executor: gives a place to have questions answered in (``fastsec.aio.revocation``), or None: nobody asks.
     """
 
@@ -206,17 +209,17 @@ class Revocations:
         "_failures",
         "_issuers",
         "_lists",
-        "_lock",
         "_resting",
         "_sources",
         "executor",
+        "lock",
         "policy",
     )
 
     def __init__(self, crls: Iterable[bytes] = (), policy: RevocationPolicy | None = None) -> None:
         self.policy = policy or RevocationPolicy()
-        self.executor: Callable[[Sequence[Question]], object] | None = None
-        self._lock = threading.Lock()
+        self.executor: Callable[[Sequence[Question]], Any] | None = None
+        self.lock: AbstractContextManager[object] = nullcontext()
         self._lists: dict[bytes, tuple[RevocationList, ...]] = {}
         self._sources: dict[str, tuple[RevocationList, ...]] = {}
         self._issuers: OrderedDict[bytes, Certificate] = OrderedDict()
@@ -236,7 +239,7 @@ class Revocations:
                 lists.append(RevocationList(der))
             except PeerError as error:
                 raise ConfigError(f"a CRL is not usable: {error}") from error
-        with self._lock:
+        with self.lock:
             self._sources[GIVEN] = tuple(lists)
             self._index()
 
@@ -244,7 +247,7 @@ class Revocations:
         """An authority whose path is verified: lists that come in are checked with its key."""
         if issuer.authority_tag in self._issuers:
             return
-        with self._lock:
+        with self.lock:
             self._issuers[issuer.authority_tag] = issuer
             if len(self._issuers) > limits.OUR_REVOCATION_ISSUERS:
                 self._issuers.popitem(last=False)
@@ -265,7 +268,7 @@ class Revocations:
         for crl in fresh:
             for issuer in self.issuers(crl.issuer):
                 crl.is_genuine(issuer)
-        with self._lock:
+        with self.lock:
             before = self._sources.get(source, ())
             after: list[RevocationList] = []
             for crl in fresh:
@@ -290,7 +293,7 @@ class Revocations:
 
     def drop(self, source: str) -> None:
         """The source is not used any more."""
-        with self._lock:
+        with self.lock:
             if self._sources.pop(source, None) is not None:
                 self._index()
 
@@ -304,7 +307,7 @@ class Revocations:
 
     def answered(self, key: tuple[bytes, bytes], answer: Answer) -> bool:
         """A responder's verified answer; whether it says that a certificate is revoked that was not before."""
-        with self._lock:
+        with self.lock:
             self._failures.pop(key, None)
             known = self._answers.get(key)
             if known is not None and known.this_update_ms > answer.this_update_ms:
@@ -317,7 +320,7 @@ class Revocations:
 
     def failed(self, key: tuple[bytes, bytes], failure: Failure) -> None:
         """A question got no usable answer."""
-        with self._lock:
+        with self.lock:
             self._failures[key] = failure
             self._failures.move_to_end(key)
             if len(self._failures) > limits.OUR_OCSP_CACHE:
@@ -325,7 +328,7 @@ class Revocations:
 
     def rest(self, url: str, utc_ms: int, jitter: float = 1.0) -> int:
         """A server did not answer: leave it alone, each time twice as long. How long, in ms."""
-        with self._lock:
+        with self.lock:
             _, times = self._resting.get(url, (0, 0))
             base = min(limits.OUR_REVOCATION_REST * 2 ** min(times, 20), limits.OUR_REVOCATION_REST_MAX)
             pause = int(base * 1000 * jitter)
@@ -335,10 +338,14 @@ class Revocations:
                 self._resting.popitem(last=False)
             return pause
 
+    def has_failed(self, url: str) -> bool:
+        """Whether the last thing heard of a server is that it did not answer."""
+        return url in self._resting
+
     def awake(self, url: str) -> None:
         """A server has answered."""
         if url in self._resting:
-            with self._lock:
+            with self.lock:
                 self._resting.pop(url, None)
 
     def is_resting(self, url: str, utc_ms: int) -> bool:
@@ -350,7 +357,7 @@ class Revocations:
 
     def judge(
         self,
-        leaf: Certificate,
+        leaf: Revocable,
         chain: Sequence[Certificate],
         utc_ms: int,
         *,
@@ -377,8 +384,14 @@ class Revocations:
             subject = issuer
         return Verdict(findings, questions) if findings or questions else _GOOD
 
+    def place(self, questions: Sequence[Question]) -> Any:
+        """An executor (``concurrent.futures``) whose jobs begin when the questions have been answered, or have failed,
+        or the time for them is over; None where nobody asks any more."""
+        executor = self.executor
+        return None if executor is None else executor(questions)
+
     def _judge_one(
-        self, subject: Certificate, issuer: Certificate, utc_ms: int, may_ask: bool, establishing: bool, is_leaf: bool
+        self, subject: Revocable, issuer: Certificate, utc_ms: int, may_ask: bool, establishing: bool, is_leaf: bool
     ) -> Verdict:
         listed, current, number = self._look_up(subject, issuer, utc_ms)
         policy = self.policy
@@ -414,6 +427,8 @@ class Revocations:
                 if failure is None:
                     failure = Failure(Revocation.NO_OCSP, "the responder was not reached lately", 0)
                 findings += (revocation_event(failure.number, reason=failure.reason, **facts),)
+                if failure.also:
+                    findings += (certificate_event(failure.also, reason=failure.reason, **facts),)
         if current is None and policy.hosts and listed is None:
             points = tuple(url for url in subject.crl_urls if policy.allows(url))
             awake = tuple(url for url in points if url not in self._sources and not self.is_resting(url, utc_ms))
@@ -432,7 +447,7 @@ class Revocations:
         return Verdict(findings)
 
     def _look_up(
-        self, subject: Certificate, issuer: Certificate, utc_ms: int
+        self, subject: Revocable, issuer: Certificate, utc_ms: int
     ) -> tuple[RevocationList | None, RevocationList | None, int]:
         """(the newest genuine list for this certificate, the same if it is current, else what is wrong).
         HandshakeError if the certificate is on one; a revocation counts even on a list that is overdue."""
@@ -455,12 +470,20 @@ class Revocations:
             return crl, crl, 0
         return None, None, number
 
-    def _failure(self, subject: Certificate, issuer: Certificate, utc_ms: int) -> Failure | None:
+    def _failure(self, subject: Revocable, issuer: Certificate, utc_ms: int) -> Failure | None:
         """Why there is no answer, if it was asked for just now."""
         failure = self._failures.get((issuer.authority_tag, subject.serial)) if self._failures else None
         if failure is None or not utc_ms < failure.until_ms <= utc_ms + 2000 * limits.OUR_REVOCATION_REST_MAX:
             return None
         return failure
+
+    def is_listed(self, subject: Certificate, issuer: Certificate, utc_ms: int) -> bool:
+        """Whether a list says that ``subject`` is revoked."""
+        try:
+            self._look_up(subject, issuer, utc_ms)
+        except HandshakeError:
+            return True
+        return False
 
     def lists(self) -> tuple[RevocationList, ...]:
         """All lists that are used."""
@@ -492,7 +515,7 @@ def _same_kind(one: RevocationList, other: RevocationList) -> bool:
     )
 
 
-def _revoked(subject: Certificate, reason: int, at_ms: int, source: str) -> HandshakeError:
+def _revoked(subject: Revocable, reason: int, at_ms: int, source: str) -> HandshakeError:
     word = REASONS.get(reason, str(reason))
     return HandshakeError(
         f"certificate {subject.serial.hex()} is revoked: {word}",
