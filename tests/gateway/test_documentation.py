@@ -54,6 +54,7 @@ KEYS = documented()
 TABLES = (
     "[identity]", "[trust]", "[tls]", "[policy]", "[[route]]", "[route.near]", "[route.near.local]",
     "[route.near.remote]", "[gateway]", "[log]",
+    "[metrics]",
 )  # fmt: skip
 
 
@@ -62,7 +63,9 @@ def file_with(table: str, lines: str, route: str = SERVER) -> str:
     parts = {"[identity]": "", "[trust]": "", "[tls]": "", "[policy]": "", "[gateway]": "", "[log]": "", table: lines}
     head = HEAD.replace("[trust]\n", f"{parts['[identity]']}\n[trust]\n") + parts["[trust]"]
     text = f"{head}\n{TLS}{parts['[tls]']}\n[policy]\n{parts['[policy]']}\n[gateway]\n{parts['[gateway]']}\n"
-    text += f"[log]\n{parts['[log]']}\n[[route]]\n{route}{parts.get('[[route]]', '')}\n"
+    text += f"[log]\n{parts['[log]']}\n"
+    text += f"{table}\n{lines}\n" if table not in (*TABLES[:10], "[[route]]") else ""
+    text += f"[[route]]\n{route}{parts.get('[[route]]', '')}\n"
     return text if table in TABLES[:5] or table in TABLES[8:] else f"{text}{table}\n{lines}\n"
 
 
@@ -145,7 +148,7 @@ def literal_defaults() -> list[tuple[Key, str, str]]:
     ("key", "route", "default"), literal_defaults(), ids=lambda value: value.name if isinstance(value, Key) else ""
 )
 def test_defaults_are_those_of_the_code(key: Key, route: str, default: str) -> None:
-    usual = parse(file_with("[log]", "", route))
+    usual = parse(file_with(key.table, "", route))
     assert plain(parse(file_with(key.table, f"{key.name} = {default}\n", route))) == plain(usual)
 
 

@@ -24,11 +24,13 @@ class Admission:
 
     Attributes:
         open: places taken.
+        refusals: connections refused so far, by ``address``, ``rate`` or ``full``.
         make_room: called when all are; gives one back if it can.
     """
 
     __slots__ = (
         "_allow", "_credits", "_next_report", "_rate", "_refused", "_report", "make_room", "maximum", "open",
+        "refusals",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +45,7 @@ class Admission:
         self._report = report
         self._next_report = float("-inf")
         self._refused: dict[str, int] = {}
+        self.refusals = {"address": 0, "rate": 0, "full": 0}
 
     def enter(self, source: str, now: float) -> str:
         """Ask for one more place; ``leave`` gives it back.
@@ -70,6 +73,7 @@ class Admission:
 
     def _judge(self, source: str, now: float) -> str:
         if self._allow and not allowed(source, self._allow):
+            self.refusals["address"] += 1
             return "the source address is not in the allowed ranges"
         # A bucket for each source, that fills at the permitted rate and holds one second's worth: who floods the port
         # does not use up what others need.
@@ -82,8 +86,12 @@ class Admission:
         if len(self._credits) > SOURCES_MAX:
             self._credits.popitem(last=False)
         if credit < 1.0:
+            self.refusals["rate"] += 1
             return f"more than {self._rate:g} connections in a second from one address (accept_rate)"
-        return "" if room else f"the route already has its {self.maximum} associations (max_associations)"
+        if room:
+            return ""
+        self.refusals["full"] += 1
+        return f"the route already has its {self.maximum} associations (max_associations)"
 
 
 def _no_room() -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fastsec import profile
 from fastsec.config import Policy
@@ -19,6 +19,9 @@ from fastsec.gateway.positions import Path as Where
 from fastsec.gateway.positions import Positions
 from fastsec.gateway.tables import Address, Network, Problem
 from fastsec.pki.identity import OsiName
+
+if TYPE_CHECKING:
+    from fastsec.gateway.metrics import MetricsSettings
 
 Role = Literal["client", "server"]
 Dial = Literal["out", "in"]
@@ -166,6 +169,7 @@ class Settings:
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         drain: seconds that SIGTERM gives open associations.
         state: directory that keeps the replay memory over a restart, or None.
+        metrics: where they are served, or None.
         warnings: doubtful things.
         positions: lines, for later messages.
     """
@@ -178,5 +182,6 @@ class Settings:
     log_level: str
     drain: float
     state: Path | None
+    metrics: MetricsSettings | None
     warnings: tuple[Problem, ...]
     positions: Positions

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fastsec import limits
 from fastsec.aio.client import dial
 from fastsec.aio.handler import AssociationHandler
+from fastsec.aio.meter import PLAIN, Meter
 from fastsec.aio.runtime import runtime
 from fastsec.aio.setup import PlainMaker, SecuredMaker
 from fastsec.errors import ConfigError
@@ -57,16 +58,21 @@ class Runner:
     Attributes:
         bridges: all associations, also those on their way.
         addresses: host and port of each listener, near first.
+        meters: of the plain and of the secured side.
+        doors: side and door of each listener.
     """
 
     def __init__(self, route: Route, config: Config, tls: TLSConfig | None, log: Log) -> None:
         self.route = route
         self.log = log
         self.bridges: set[Bridge] = set()
+        self.meters = (Meter(route.name, PLAIN), Meter(route.name, SECURED))
+        self.doors: list[tuple[str, Admission]] = []
         self._config = config
         self._tls = tls
         # What is the same for all associations is made once.
-        self._near = PlainMaker(near.parameters(route), client=route.role == "server", initiate=b"")
+        self._near = PlainMaker(near.parameters(route), client=route.role == "server", initiate=b"",
+                                meter=self.meters[0])  # fmt: skip
         self._far = self._far_maker()
         self._listeners: list[Listener] = []
         self._far_listener: Listener | None = None
@@ -132,6 +138,7 @@ class Runner:
             maximum=route.max_associations + (route.spare if waits else 0),
             report=lambda why, count: self.log.warning(f"connections to {address} refused: {why}", count=count),
         )
+        self.doors.append((maker.meter.side, admission))
         listener = Listener(runtime(), make, maker, tls, admission, patient=waits)
         try:
             await listener.listen(f"osi://{address}", 1024)
@@ -143,8 +150,9 @@ class Runner:
     def _far_maker(self) -> SecuredMaker:
         client = self.route.role == "client"
         return SecuredMaker(
-            self._config, client=client, peer=self.route.peer if client else None, osi=None, initiate=b""
-        )
+            self._config, client=client, peer=self.route.peer if client else None, osi=None, initiate=b"",
+            meter=self.meters[1],
+        )  # fmt: skip
 
     def renew(self, config: Config, tls: TLSConfig | None) -> None:
         """Use other certificates, anchors and CRLs for associations from now on. Open ones go on; their peers are

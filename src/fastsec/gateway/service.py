@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Final
 from fastsec.errors import ConfigError
 from fastsec.gateway import logs, material
 from fastsec.gateway.logs import Log
+from fastsec.gateway.metrics import server_of
 from fastsec.gateway.model import Route, Settings, SettingsError
 from fastsec.gateway.notify import Notifier
 from fastsec.gateway.runner import Runner
 
 if TYPE_CHECKING:
     from fastsec.events import EventSink
-    from fastsec.gateway.material import Material
+    from fastsec.gateway.material import Expiry, Material
 
 DAILY: Final = 24 * 3600.0
 LAST_WORDS: Final = 2.0
@@ -44,6 +45,9 @@ class Gateway:
         key_log: see ``Config``.
     Attributes:
         runners: one per route, in the order of the file.
+        metrics: serves them, or None.
+        reloads: how many could be used (True) and could not (False).
+        since: when it was made, seconds since 1970.
     """
 
     def __init__(
@@ -64,6 +68,14 @@ class Gateway:
             Runner(route, config, tls, Log(route=route.name))
             for route, config, tls in zip(settings.routes, loaded.configs, loaded.tls, strict=True)
         ]
+        self.since = time.time()
+        self.reloads = {True: 0, False: 0}
+        self.metrics = server_of(self, settings.metrics) if settings.metrics is not None else None
+
+    @property
+    def expiries(self) -> tuple[Expiry, ...]:
+        """What runs out of the files in use."""
+        return self._loaded.expiries
 
     async def start(self) -> None:
         """Listen and dial on every route.
@@ -85,9 +97,21 @@ class Gateway:
                     line = self.settings.positions.line(runner.route.where)
                     raise ConfigError(f'route "{runner.route.name}": {error}', line) from None
                 self._introduce(runner)
+            await self._start_metrics()
         except BaseException:
             await self.end()
             raise
+
+    async def _start_metrics(self) -> None:
+        where = self.settings.metrics
+        if self.metrics is None or where is None:
+            return
+        try:
+            await self.metrics.listen(where.listen)
+        except ConfigError as error:
+            raise ConfigError(str(error), self.settings.positions.line(where.where)) from None
+        at = ", ".join(f"{host}:{port}" for host, port in self.metrics.addresses)
+        self.log.info("metrics are served", listens=at)
 
     def _introduce(self, runner: Runner) -> None:
         route = runner.route
@@ -114,9 +138,11 @@ class Gateway:
         except ConfigError as error:
             for line in str(error).splitlines():
                 self.log.error(f"not reloaded, going on with what was loaded before: {line}")
+            self.reloads[False] += 1
             self._notifier.ready(self.status())
             return False
         self._loaded = loaded
+        self.reloads[True] += 1
         for runner, config, tls in zip(self.runners, loaded.configs, loaded.tls, strict=True):
             runner.renew(config, tls)
         self.log.info("certificates, anchors and CRLs reloaded for new associations")
@@ -144,6 +170,8 @@ class Gateway:
         """End everything now."""
         await asyncio.gather(*(runner.stop() for runner in self.runners))
         await asyncio.gather(*(runner.end() for runner in self.runners))
+        if self.metrics is not None:
+            await self.metrics.close()
 
     def status(self) -> str:
         """A line for ``systemctl status``."""

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from fastsec import limits, profile
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
-from fastsec.gateway import tables
+from fastsec.gateway import metrics, tables
 from fastsec.gateway.model import (
     Binding,
     Dial,
@@ -117,11 +117,14 @@ class _File:
         given = environ.get("STATE_DIRECTORY", "").split(":")[0]
         state = own.get("state", self.file, Path(given) if given else None)
         own.done()
+        measured = metrics.read(top, self.problems)
         tls = top.table("tls", "[tls]")
         policy = top.table("policy", "[policy]")
         self._policy(policy, None)
         self._tls(tls, None, identity)
         routes = self._routes(top, tls, policy, identity)
+        if measured is not None:
+            self._check_metrics(measured, routes)
         top.done()
         if identity is None or trust is None:
             return None
@@ -134,6 +137,7 @@ class _File:
             log_level=log_level,
             drain=drain,
             state=state,
+            metrics=measured,
             warnings=tuple(self.problems.warnings),
             positions=self.problems.positions,
         )
@@ -427,6 +431,14 @@ class _File:
             table.warn("", f"{route.far} is used {usual} TLS; 62351-4 gives port {port} to that")
         if route.reversed and route.tls is None:
             table.warn("", "without TLS anybody who reaches the TCP port can occupy the waiting connections")
+
+    def _check_metrics(self, measured: metrics.MetricsSettings, routes: tuple[Route, ...]) -> None:
+        for route in routes:
+            for address in route.listens:
+                if _collide(address, measured.listen):
+                    self.problems.error(
+                        measured.where, f'listens at {measured.listen}, as route "{route.name}" does; choose a port'
+                    )
 
     def _check_neighbours(self, route: Route, others: list[Route]) -> None:
         names = [other.name for other in others]
