@@ -28,6 +28,7 @@ from fastsec.association import (
     Send,
 )
 from fastsec.config import Config, Policy
+from fastsec.events import DOMAIN_E2E, SecurityEvent
 from fastsec.instant import Instant
 from fastsec.peers import Endpoint
 from fastsec.pki.credential import Credential, SoftwareSigner, make_credential
@@ -96,8 +97,18 @@ class Side:
 
     @property
     def events(self) -> list[str]:
-        """Mnemonics of the events raised here."""
-        return [output.event.mnemonic for output in self.outputs if isinstance(output, Raised)]
+        """Mnemonics of the events of the domain IEC62351-4 raised here."""
+        return [event.mnemonic for event in self.raised if event.id.startswith(DOMAIN_E2E + ":")]
+
+    @property
+    def details(self) -> list[str]:
+        """Identifiers of the events of all other domains raised here: what was wrong with certificates and roles."""
+        return [event.id for event in self.raised if not event.id.startswith(DOMAIN_E2E + ":")]
+
+    @property
+    def raised(self) -> list[SecurityEvent]:
+        """The events raised here."""
+        return [output.event for output in self.outputs if isinstance(output, Raised)]
 
     @property
     def error(self) -> Any:

@@ -13,7 +13,6 @@ from fastsec.pki import builder, oids
 from fastsec.pki.certificate import Certificate
 from fastsec.pki.credential import Credential
 from fastsec.pki.identity import OsiName
-from fastsec.secpdu.timestamp import time_text
 from forge import flip_last
 
 # --- certificates with one fault --------------------------------------------------------------------------------------
@@ -79,7 +78,7 @@ def attribute_certificate(
     """An attribute certificate for the holder of a public-key certificate; its signature is made of zeros."""
     parsed = Certificate(holder)
     algorithm = tlv(0x30, bytes.fromhex("06082a8648ce3d040302"))
-    times = [tlv(0x18, time_text(ms).encode()) for ms in (begins, ends)]
+    times = [builder.generalized(ms) for ms in (begins, ends)]
     base = tlv(0xA0, tlv(0x30, tlv(0xA4, parsed.issuer)), tlv(0x02, serial or parsed.serial))
     issuer = tlv(0xA0, tlv(0x30, tlv(0xA4, parsed.issuer)))
     info = tlv(
