@@ -9,6 +9,7 @@ from engine_pair import (
     UTC,
     authority,
 )
+from fastsec._core import cursor
 from fastsec.pki import builder, oids
 from fastsec.pki.certificate import Certificate
 from fastsec.pki.credential import Credential
@@ -66,10 +67,7 @@ def badly_signed(name: OsiName) -> Credential:
 
 
 def tlv(tag: int, *parts: bytes) -> bytes:
-    content = b"".join(parts)
-    size = len(content)
-    length = bytes((size,)) if size < 128 else bytes((0x82, size >> 8, size & 255))
-    return bytes((tag,)) + length + content
+    return cursor.tlv(tag, b"".join(parts))
 
 
 def attribute_certificate(
