@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from fastsec.aio.jobs import Jobs
-from fastsec.aio.timers import Timers
+from fastsec.aio.timers import Timed, Timers
 
 SCRATCH: Final = 64 * 1024
 
@@ -18,14 +18,16 @@ class Runtime:
         loop: the event loop.
         timers: its deadlines.
         jobs: its work for threads.
+        rechecks: whose peers are to be looked at again (``fastsec.aio.recheck``); None if nobody's.
     """
 
-    __slots__ = ("_scratch", "jobs", "loop", "timers")
+    __slots__ = ("_scratch", "jobs", "loop", "rechecks", "timers")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.timers = Timers(loop)
         self.jobs = Jobs(loop)
+        self.rechecks: list[Timed] | None = None
         self._scratch: memoryview | None = None
 
     @property

@@ -45,6 +45,10 @@ class Timers:
     def __len__(self) -> int:
         return sum(map(len, self._slots.values())) + len(self._ready)
 
+    def targets(self) -> list[Timed]:
+        """All that have a deadline."""
+        return [*self._ready, *(target for targets in self._slots.values() for target in targets)]
+
     def move(self, target: Timed, slot: int, due_ms: int | None) -> int:
         """Give ``target`` another deadline.
 

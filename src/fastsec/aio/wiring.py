@@ -174,6 +174,13 @@ class Wiring(asyncio.Protocol):
             self._engine.tick(at)
             self._drain()
 
+    def recheck(self) -> None:
+        """What is known about revocation has changed: the engine looks at the peer's certificates again, soon."""
+        look = getattr(self._engine, "recheck", None)
+        if look is not None and self._phase < LINGER:
+            look(now())
+            self._retime()
+
     def _tick(self) -> None:
         self._engine.tick(now())
         self._drain()
