@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from fastsec.aio import meter as counting
@@ -47,7 +48,7 @@ Sample = tuple[tuple[str, ...], "float | Histogram"]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric with its present values.
+    """A metric with present values. Several in a row may be of one metric.
 
     Attributes:
         samples: (label values, value or histogram).
@@ -140,10 +141,9 @@ _PER_METER: Final[tuple[_PerMeter, ...]] = (
 
 
 def of_meters(meters: Sequence[Meter]) -> Iterator[Family]:
-    """One family per metric, with the samples of all meters."""
+    """Of each metric one family per meter that has it."""
     for definition, read in _PER_METER:
         both = definition.labels[:2] == _BOTH
-        samples: list[Sample] = []
         for meter in meters:
             if both:
                 base: tuple[str, ...] = (meter.route, meter.side)
@@ -151,8 +151,7 @@ def of_meters(meters: Sequence[Meter]) -> Iterator[Family]:
                 base = (meter.route,)
             else:
                 continue
-            samples += [((*base, *labels), value) for labels, value in read(meter)]
-        yield Family(definition, samples)
+            yield Family(definition, [((*base, *labels), value) for labels, value in read(meter)])
 
 
 # --- what the process has once ----------------------------------------------------------------------------------------
@@ -270,8 +269,8 @@ class Collector:
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus_client."""
-        for family in self.families():
-            yield exposed(family.definition, family.samples)
+        for definition, found in groupby(self.families(), lambda family: family.definition):
+            yield exposed(definition, [sample for family in found for sample in family.samples])
 
 
 def exposed(definition: Definition, samples: Sequence[Sample]) -> Metric:

@@ -19,6 +19,7 @@ commands:
   pki issue DIR NAME --osi AP-TITLE:AE-QUALIFIER [--tls HOST]
                                 issue certificates under it
   inspect FILE|- [--json]       show the SecPDUs of a capture, a hex dump or a DER file
+  metrics list|dashboard        what it tells Prometheus, and a dashboard for Grafana
   demo [--json]                 show it all between real MMS peers, with an attacker in the middle
   bench CASE [--json] [--full]  measure (from a checkout)
 
@@ -29,6 +30,7 @@ COMMANDS: Final = {
     "gateway": "fastsec.cli.gateway",
     "pki": "fastsec.cli.pki",
     "inspect": "fastsec.cli.inspect",
+    "metrics": "fastsec.cli.metrics",
     "demo": "fastsec.cli.demo",
     "bench": "fastsec.cli.bench",
 }

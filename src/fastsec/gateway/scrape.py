@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from fastsec.gateway.logs import Log
     from fastsec.gateway.tables import Address, Network
+    from fastsec.metrics import Definition
 
 CONNECTIONS_MAX: Final = 16
 REQUEST_MAX: Final = 8192  # octets of request line and header
@@ -47,8 +48,8 @@ class _One:
         yield self._metric
 
 
-def pieces(family: Family) -> Iterator[bytes]:
-    """The text of a family, in slices."""
+def pieces(family: Family, first: bool = True) -> Iterator[bytes]:
+    """The text of a family, in slices; ``first``: no other of this metric stands before it."""
     definition, samples = family.definition, family.samples
     lines = 1
     if definition.kind == "histogram":
@@ -56,7 +57,7 @@ def pieces(family: Family) -> Iterator[bytes]:
     step = max(SLICE // lines, 1)
     for start in range(0, max(len(samples), 1), step):
         text: bytes = library().generate_latest(_One(exposed(definition, samples[start : start + step])))
-        if start:  # its name and help stand before the first slice
+        if start or not first:  # its name and help stand before the first slice
             text = b"".join(line for line in text.splitlines(keepends=True) if line[:1] != b"#")
         yield text
 
@@ -128,8 +129,10 @@ class ScrapeServer:
         try:
             begun = self._clock()
             parts: list[bytes] = []
+            before: Definition | None = None
             for family in self.collector.families():
-                for piece in pieces(family):
+                known, before = before, family.definition
+                for piece in pieces(family, known is not before):
                     parts.append(piece)
                     await asyncio.sleep(0)
             self._text, self._made = b"".join(parts), begun
