@@ -11,6 +11,7 @@ Secured, plain and bare associations run through the same class; only the engine
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -20,6 +21,7 @@ from fastsec._core.cursor import Reader
 from fastsec.aio.handler import Reject
 from fastsec.aio.plain import PlainAssociation
 from fastsec.aio.receiving import Receiving
+from fastsec.aio.tls import TLSLayer
 from fastsec.aio.wiring import ASSOCIATING, CLOSED, FULL, LINGER, OPEN, OPENING, TRANSPORT, Gone
 from fastsec.errors import Aborted, DecodeError, FastsecError, LimitReached, LocalError, StateError
 from fastsec.instant import now
@@ -186,6 +188,14 @@ class Connection(Receiving):
         self._engine.release(now())
         self._drain()
 
+    def retire(self, reason: str) -> None:
+        """End in an orderly way: release if open, else abort. TLS calls it when its session may last no longer."""
+        if self._phase != OPEN:
+            self.abort(reason=reason)
+            return
+        with contextlib.suppress(StateError):  # a release is under way already
+            self.release()
+
     def update_keys(self) -> None:
         """Start a key update, or as server ask the client for one (62351-4 key update). StateError if not open."""
         if self._phase != OPEN:
@@ -316,7 +326,17 @@ class Connection(Receiving):
         self._flush()
         self._set_due(limits.OUR_ACCEPT_TO_AARQ)
 
+    def _has_one_certificate(self) -> bool:
+        """Whether the peer has the same certificate for TLS and end to end (62351-4 Annex G): then it is refused."""
+        peer, layer = self._engine.peer, self._transport
+        if peer is None or not isinstance(layer, TLSLayer) or not layer.same_as_end_to_end(peer.certificate):
+            return False
+        self.abort(reason="the peer has one certificate for TLS and end-to-end security; 62351-4 wants two")
+        return True
+
     def _indicated(self, output: AssociateIndication) -> None:
+        if self._has_one_certificate():
+            return
         self.peer_initiate = output.appl_data
         self._settle(self._call(self._handler.association_requested, output.appl_data), self._answer)
 
@@ -338,6 +358,8 @@ class Connection(Receiving):
         self._drain()
 
     def _established(self, output: Established) -> None:
+        if self.client and self._has_one_certificate():
+            return
         self._phase = OPEN
         self._due = None
         self._meter.open_association(self, output.confirmed)
