@@ -259,7 +259,8 @@ class _Search:
         if self.parsed is None:
             if not self.path:
                 return None
-            self.fault = _bad_path("no trusted issuer", Cert.PATH)
+            if self.rank == _NO_ISSUER:
+                self.fault = _bad_path("no trusted issuer", Cert.PATH)
             self.parsed = [Certificate(der, ca=True) for der in dict.fromkeys(self.path)]
         for issuer in _ordered([c for c in self.parsed if c.subject == child.issuer], child):
             # Each certificate stands in a chain once, so there is no circle and no chain beyond the limit.
