@@ -54,6 +54,7 @@ KEYS = documented()
 TABLES = (
     "[identity]", "[trust]", "[tls]", "[policy]", "[[route]]", "[route.near]", "[route.near.local]",
     "[route.near.remote]", "[gateway]", "[log]",
+    "[access.NAME]",
     "[metrics]",
 )  # fmt: skip
 
@@ -110,7 +111,7 @@ def test_keys_are_those_of_the_code(table: str) -> None:
 def test_no_other_tables() -> None:
     assert {key.table for key in KEYS} == set(TABLES)
     (known,) = re.findall(r"no key 'zzzzzz'; known here: (.*)", complaints("zzzzzz = 1\n"))
-    assert {table.strip("[]") for table in TABLES if "." not in table} == set(known.split(", "))
+    assert {table.strip("[]").split(".")[0] for table in TABLES} == set(known.split(", "))
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key.default == "–"], ids=lambda key: f"{key.table}{key.name}")
@@ -211,6 +212,8 @@ def values_of(kind: str) -> tuple[list[str], list[str]]:
         "address": (['"127.0.0.1:3783"', '"[::1]:3783"', '"localhost:1"'], ['"127.0.0.1"', "102", '"::1:102"']),
         "list of ranges": (['["10.0.0.0/8", "fe80::/10"]', '["10.1.2.3"]'], ['"10.0.0.0/8"', '["10.0.0.1/8"]']),
         "OID": (['"1.0.9506.1.1"'], ['"mms"', "1.0", '"1"']),
+        "list of rights": (['["READVALUES", "CONTROL:A1LD0/XCBR?$CO"]', "[]"], ['"CONTROL"', '["ALL"]', "[1]"]),
+        "`true`, `false`, or a name": (["true", "false"], ["1", '"no such"']),
         "`false`, or a table": (["false"], ["1", '"no"']),
         "table": (["{}"], ["1", "true"]),
     }

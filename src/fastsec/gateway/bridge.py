@@ -146,6 +146,10 @@ class End(AssociationHandler):
         """From now on a side of ``bridge``."""
         self._bridge = bridge
 
+    def tally(self) -> dict[str, int]:
+        """What the last line of the association counts."""
+        return {f"from_{self.side}": self.count}
+
     # --- life ------------------------------------------------------------------------------------------------------
     def initiate(self, assoc: Connection) -> bytes | Awaitable[bytes]:
         """The side the gateway opens: the initiate-Request of the side that came in."""
@@ -537,7 +541,7 @@ class Bridge:
             done(self)
             return
         ends = [end for end in (self.incoming, self.outgoing) if end is not None]
-        counts = {f"from_{end.side}": end.count for end in ends}
+        counts = {name: count for end in ends for name, count in end.tally().items()}
         counts["key_updates"] = sum(end.connection.key_updates for end in ends if end.connection is not None)
         if error is None or (self.concluded and isinstance(error, Aborted) and error.side == "provider"):
             self.log.info("association released", **counts)

@@ -169,6 +169,7 @@ class Dialler:
     """Keeps ``spare`` connections to the far gateway open and waiting for its request.
 
     Arguments:
+        end: makes the handler of a connection.
         dial: makes a connection for a handler; raises OSError or FastsecError.
         bridge: makes the bridge of such a handler.
         full: whether the route has all the associations it may have.
@@ -178,12 +179,14 @@ class Dialler:
 
     def __init__(
         self,
+        end: Callable[[], DialledEnd],
         dial: Callable[[End], Awaitable[Connection]],
         bridge: Callable[[End], Bridge],
         full: Callable[[], bool],
         route: Route,
         log: Log,
     ) -> None:
+        self._end = end
         self._dial = dial
         self._bridge = bridge
         self._full = full
@@ -235,7 +238,7 @@ class Dialler:
 
     async def _wait_on_one(self) -> bool:
         """Dial, and wait until the connection is used (True) or lost (False)."""
-        end = DialledEnd()
+        end = self._end()
         bridge = self._bridge(end)
         try:
             connection = await self._dial(end)

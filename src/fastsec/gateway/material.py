@@ -17,12 +17,14 @@ from cryptography import x509
 from fastsec.aio.tls import TLSConfig
 from fastsec.config import Config
 from fastsec.errors import ConfigError
+from fastsec.gateway import access
 from fastsec.gateway.model import Route, Settings, SettingsError, TlsSettings
 from fastsec.gateway.positions import Path as Where
 from fastsec.gateway.tables import Problem, Problems
 from fastsec.gateway.words import about
 from fastsec.pki.credential import load_certificates, load_credential, load_crls
 from fastsec.pki.path import TrustStore
+from fastsec.pki.roles import RoleTrust
 
 if TYPE_CHECKING:
     from fastsec.events import EventSink
@@ -122,6 +124,7 @@ class _Loader:
                 replay_file=replay,
                 tls_protected=route.tls is not None,
                 key_log=key_log,
+                roles=access.believed(RoleTrust(), route.access),
             )
             for route in settings.routes
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fastsec import profile
+from fastsec.access.policy import AccessPolicy
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
 from fastsec.gateway.positions import Path as Where
@@ -126,6 +127,7 @@ class Route:
         accept_rate: new connections per second from one address; a burst of as many is let through.
         spare: connections kept open and waiting where the responder of the association dials.
         connect_timeout: seconds for the plain server, or the far gateway, to answer.
+        access: server: what the peers' roles allow them, or None: everything.
         where: for messages.
     """
 
@@ -145,6 +147,7 @@ class Route:
     accept_rate: float
     spare: int
     connect_timeout: float
+    access: AccessPolicy | None
     where: Where
 
     @property

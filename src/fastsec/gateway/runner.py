@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastsec import limits
 from fastsec.aio.client import dial
+from fastsec.aio.events import default_sink
 from fastsec.aio.handler import AssociationHandler
 from fastsec.aio.meter import PLAIN, Meter
 from fastsec.aio.runtime import runtime
@@ -18,6 +19,7 @@ from fastsec.errors import ConfigError
 from fastsec.gateway import far, near
 from fastsec.gateway.admission import Admission
 from fastsec.gateway.bridge import SECURED, Bridge, End
+from fastsec.gateway.enforce import Enforcer, GuardedDialledEnd, GuardedEnd
 from fastsec.gateway.listener import Listener
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class Runner:
         self.doors: list[tuple[str, Admission]] = []
         self._config = config
         self._tls = tls
+        self._enforcer = Enforcer(route.access, config.sink or default_sink) if route.access is not None else None
         # What is the same for all associations is made once.
         self._near = PlainMaker(near.parameters(route), client=route.role == "server", initiate=b"",
                                 meter=self.meters[0])  # fmt: skip
@@ -118,7 +121,9 @@ class Runner:
                 make = self._secured_handler
             self._far_listener = await self._listen(route.far, self._far, self._tls, make, route.far_allow)
         elif route.role == "server":
-            self._dialler = far.Dialler(self._dial, self._secured_bridge, self._full, route, self.log)
+            self._dialler = far.Dialler(
+                self._dialled_end, self._dial, self._secured_bridge, self._full, route, self.log
+            )
             self._dialler.start()
 
     async def _listen(
@@ -198,7 +203,11 @@ class Runner:
         return self._bridge(near.Caller(self.route), self._open_far).incoming
 
     def _secured_handler(self) -> End:
-        return self._secured_bridge(End(SECURED)).incoming
+        end = End(SECURED) if self._enforcer is None else GuardedEnd(self._enforcer)
+        return self._secured_bridge(end).incoming
+
+    def _dialled_end(self) -> far.DialledEnd:
+        return far.DialledEnd() if self._enforcer is None else GuardedDialledEnd(self._enforcer)
 
     def _secured_bridge(self, end: End) -> Bridge:
         return self._bridge(end, self._open_near)

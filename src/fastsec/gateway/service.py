@@ -351,4 +351,6 @@ def check(settings: Settings, now: float | None = None) -> tuple[list[str], list
         tls = "with TLS" if route.tls is not None else "without TLS"
         far = f"{'dials' if route.dial == 'out' else 'is dialled at'} {route.far} {tls}"
         fine.append(f'route "{route.name}": {route.role}; {near}; {far}; encryption {route.policy.encryption}')
+        if route.access is not None:
+            fine += [f"  {line}" for line in route.access.matrix()]
     return doubts, fine

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from fastsec import limits, profile
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
-from fastsec.gateway import metrics, tables
+from fastsec.gateway import access, metrics, tables
 from fastsec.gateway.model import (
     Binding,
     Dial,
@@ -104,6 +104,7 @@ class _File:
         self.path = path
         self.problems = problems
         self.file = tables.file_in(path.parent)
+        self.policies: access.Policies = {}
 
     def read(self, top: Table, environ: Mapping[str, str]) -> Settings | None:
         identity = self._identity(top)
@@ -122,6 +123,7 @@ class _File:
         policy = top.table("policy", "[policy]")
         self._policy(policy, None)
         self._tls(tls, None, identity)
+        self.policies = access.read_policies(top, self.problems)
         routes = self._routes(top, tls, policy, identity)
         if measured is not None:
             self._check_metrics(measured, routes)
@@ -294,6 +296,7 @@ class _File:
             below = table.table("tls", "[route.tls]")
             own_tls = self._tls(below or tls, tls, identity)
         own_policy = self._policy(table.table("policy", "[route.policy]"), policy)
+        allowed = access.of_route(table, role, self.policies)
         route_limits = {
             "max_associations": table.get("max_associations", tables.integer(1, 100_000), 200),
             "accept_rate": float(table.get("accept_rate", tables.integer(1, 10_000), 50)),
@@ -305,8 +308,8 @@ class _File:
             return None
         route = Route(
             name=name, role=cast(Role, role), dial=cast(Dial, dial), near=near, far=far, peer=peer, peers=peers,
-            allow=allow, far_allow=far_allow, osi=osi, tls=own_tls, policy=own_policy, where=table.where,
-            **cast(Any, route_limits),
+            allow=allow, far_allow=far_allow, osi=osi, tls=own_tls, policy=own_policy, access=allowed,
+            where=table.where, **cast(Any, route_limits),
         )  # fmt: skip
         self._check_exposure(table, route)
         return route

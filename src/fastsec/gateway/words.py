@@ -106,6 +106,12 @@ _REASONS: Final = {
     "With a [gateway] state directory earlier requests are remembered instead",
 }
 _CLOCK: Final = "the peer's clock is "
+# The access policy of a route (fastsec.gateway.enforce); its events have the peer's roles with them.
+_ACCESS: Final = {
+    "IEC62351-14:1.1": "the peer is confirmed and has its roles",
+    "IEC62351-14:1.8": "the peer and its roles are gone",
+    "IEC62351-14:5.1": "a request was denied: the peer's roles do not allow it",
+}
 
 
 def _table() -> dict[str, str]:
@@ -136,6 +142,8 @@ def describe(event: SecurityEvent) -> str:
     reason, check = params.get("reason", ""), params.get("check", "")
     domain, _, place = event.id.partition(":")
     group, _, number = place.partition(".")
+    if "Role" in params and event.id in _ACCESS:
+        return _ACCESS[event.id]
     if domain != DOMAIN_E2E:
         return event.text
     if reason.startswith(_CLOCK):
