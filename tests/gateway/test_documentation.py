@@ -23,6 +23,7 @@ TEXT = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
 
 HEAD = '[identity]\ncertificate = "x.pem"\nkey = "x.key"\n[trust]\nanchors = ["root.pem"]\n'
 TLS = '[tls]\ncertificate = "t.pem"\nkey = "t.key"\nanchors = ["root.pem"]\n'
+A_PROFILE = '[a_profile]\ncertificate = "a.pem"\nkey = "a.key"\nanchors = ["root.pem"]\npeers = "any"\n'
 CLIENT = 'role = "client"\nlisten = "127.0.0.1:10102"\nconnect = "10.0.0.2:3782"\npeer = "1.1.1.999.2:12"\n'
 SERVER = 'role = "server"\nlisten = "10.0.0.2:3782"\nconnect = "127.0.0.1:102"\npeers = ["1.1.1.999.1:12"]\n'
 SERVER_OUT = SERVER.replace("listen", 'dial = "out"\nfar_connect')
@@ -55,17 +56,18 @@ TABLES = (
     "[identity]", "[trust]", "[tls]", "[policy]", "[[route]]", "[route.near]", "[route.near.local]",
     "[route.near.remote]", "[gateway]", "[log]",
     "[access.NAME]",
-    "[metrics]",
+    "[metrics]", "[a_profile]", "[a_profile.local]", "[a_profile.remote]",
 )  # fmt: skip
 
 
 def file_with(table: str, lines: str, route: str = SERVER) -> str:
     """A whole file in which ``table`` has these further lines."""
-    parts = {"[identity]": "", "[trust]": "", "[tls]": "", "[policy]": "", "[gateway]": "", "[log]": "", table: lines}
+    parts = {"[identity]": "", "[trust]": "", "[tls]": "", "[policy]": "", "[gateway]": "", "[log]": "",
+             "[a_profile]": "", table: lines}  # fmt: skip
     head = HEAD.replace("[trust]\n", f"{parts['[identity]']}\n[trust]\n") + parts["[trust]"]
     text = f"{head}\n{TLS}{parts['[tls]']}\n[policy]\n{parts['[policy]']}\n[gateway]\n{parts['[gateway]']}\n"
-    text += f"[log]\n{parts['[log]']}\n"
-    text += f"{table}\n{lines}\n" if table not in (*TABLES[:10], "[[route]]") else ""
+    text += f"[log]\n{parts['[log]']}\n{A_PROFILE}{parts['[a_profile]']}\n"
+    text += f"{table}\n{lines}\n" if table not in (*TABLES[:10], "[[route]]", "[a_profile]") else ""
     text += f"[[route]]\n{route}{parts.get('[[route]]', '')}\n"
     return text if table in TABLES[:5] or table in TABLES[8:] else f"{text}{table}\n{lines}\n"
 
@@ -162,6 +164,9 @@ def test_lists_of_algorithms_are_the_defaults(key: Key) -> None:
 
 # --- types and limits -------------------------------------------------------------------------------------------------
 def route_for(key: Key) -> str:
+    bare = SERVER.replace('peers = ["1.1.1.999.1:12"]\n', "")
+    if key.table == "[[route]]" and key.name in ("security", "a_profile"):
+        return bare if key.name == "security" else bare + 'security = "a-profile"\n'
     needs = {"spare": SERVER_OUT, "far_connect": SERVER_OUT, "far_listen": CLIENT_IN, "allow": CLIENT, "peer": CLIENT}
     return needs.get(key.name, SERVER)
 
@@ -169,7 +174,7 @@ def route_for(key: Key) -> str:
 def accepted(key: Key, value: str) -> bool:
     route = re.sub(rf"(?m)^{key.name} = .*\n", "", route_for(key)) if key.table == "[[route]]" else route_for(key)
     text = file_with(key.table, "", route)
-    if key.table in ("[identity]", "[trust]", "[tls]"):
+    if key.table in ("[identity]", "[trust]", "[tls]", "[a_profile]"):
         start = text.index(key.table)
         text = text[:start] + re.sub(rf"(?m)^{key.name} = .*\n", "", text[start:], count=1)
         text = text.replace(f"{key.table}\n", f"{key.table}\n{key.name} = {value}\n", 1)
@@ -209,6 +214,10 @@ def values_of(kind: str) -> tuple[list[str], list[str]]:
         "list of files": (['["a.pem", "b.pem"]'], ['"a.pem"', "[1]", '["a.pem", "a.pem"]']),
         "identity": (['"1.1.1.999.7:12"'], ['"1.1.1.999.7"', '"cc"', "12"]),
         'list of identities, or `"any"`': (['["1.1.1.999.7:12", "1.1.1.999.8:1"]', '"any"'], ["[]", '"all"', "[1]"]),
+        'list of certificates, or `"any"`': (
+            ['["subject:CN=x", "sha256:' + "ab" * 32 + '"]', '"any"'],
+            ["[]", '"all"', '["x"]', '["sha256:ab"]'],
+        ),
         "address": (['"127.0.0.1:3783"', '"[::1]:3783"', '"localhost:1"'], ['"127.0.0.1"', "102", '"::1:102"']),
         "list of ranges": (['["10.0.0.0/8", "fe80::/10"]', '["10.1.2.3"]'], ['"10.0.0.0/8"', '["10.0.0.1/8"]']),
         "OID": (['"1.0.9506.1.1"'], ['"mms"', "1.0", '"1"']),
