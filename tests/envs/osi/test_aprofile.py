@@ -37,6 +37,8 @@ ANSWER = der(0xA0, der(0x80, b"R" * 600), der(0x81, b"20260921141321."), der(0x8
 EXTERNAL = der(0xA2, bytes.fromhex("020105"), der(0xA0, VALUE))
 OTHER = der(0xA3, der(0x06, MECHANISM), VALUE)
 
+NAMED = der(0x06, AUTHENTICATION_AS)
+
 BASIC_AC = bytes.fromhex("a107060528ca220203")
 ACSE_CONTEXT = bytes.fromhex("300f0201010604520100013004 06025101".replace(" ", ""))
 MMS_CONTEXT = bytes.fromhex("3010020103060528ca2202013004 06025101".replace(" ", ""))
