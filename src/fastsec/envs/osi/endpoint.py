@@ -180,8 +180,9 @@ class OsiEndpoint:
             diagnostic: of acse-service-user, default no-reason-given (62351-4 §9).
         """
         self._need(State.ASSOCIATING)
-        result = acse.REJECTED_PERMANENT if permanent else acse.REJECTED_TRANSIENT
-        self._send(self._refusal((result, acse.SOURCE_USER, diagnostic), user_data))
+        busy = user_data is None and self.params.security and not permanent  # an AARE without SecPDU would be a fault
+        outcome = (acse.REJECTED_PERMANENT if permanent else acse.REJECTED_TRANSIENT, acse.SOURCE_USER, diagnostic)
+        self._send(session.encode_refuse(session.RF_CONGESTION) if busy else self._refusal(outcome, user_data))
         self._answer = None
         self.state = State.CLOSED
 
