@@ -15,6 +15,15 @@ from fastsec.aio.tls import TLSConfig
 DAY = datetime.timedelta(days=1)
 
 
+def usage(*names: str) -> x509.KeyUsage:
+    """A keyUsage extension with these bits."""
+    bits = (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    )  # fmt: skip
+    return x509.KeyUsage(**{bit: bit in names for bit in bits})
+
+
 class Authority:
     """A root whose files live in ``folder``."""
 
@@ -26,6 +35,7 @@ class Authority:
         self.certificate = (
             self._builder(self.subject, self.key, -DAY, 10 * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(usage("key_cert_sign", "crl_sign"), critical=True)
             .sign(self.key, hashes.SHA256())
         )
         self.anchor = folder / f"{name}.pem"

@@ -134,7 +134,7 @@ class TLSLayer(Renewing):
     def _step(self, attempt: Attempt) -> None:
         # Nothing is received while a thread uses the SSL object.
         self._below.pause_reading()
-        self._runtime.jobs.submit(Step(attempt, self._peer()), self._stepped)
+        self._work(Step(attempt, self._peer()), self._stepped, urgent=False)
 
     def _stepped(self, step: Step, error: BaseException | None) -> None:
         attempt = step.attempt

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Protocol
@@ -76,8 +77,13 @@ class PeerFacts:
 class RevocationCheck(Protocol):
     """Says whether a certificate is revoked."""
 
-    def check(self, facts: PeerFacts, utc: float, peer: str, *, establishing: bool) -> tuple[SecurityEvent, ...]:
-        """Warnings. CertificateRefused if it is revoked, or unknown and that is not enough."""
+    def check(
+        self, facts: PeerFacts, utc: float, peer: str, *, establishing: bool, final: bool
+    ) -> tuple[tuple[SecurityEvent, ...], Executor | None]:
+        """Warnings, and where to wait for an answer before they count; then ``check`` once more, with ``final``.
+
+        CertificateRefused if it is revoked, or if nobody knows and that is not enough.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from hashlib import sha256
 from importlib import resources
 from os import PathLike, fspath
@@ -18,10 +19,11 @@ from fastsec.aio.events import default_sink
 from fastsec.aio.tls_checks import CertificateRefused, PeerFacts, RevocationCheck
 from fastsec.aio.tls_hello import Hello
 from fastsec.aio.tls_profile import REHANDSHAKE, TLSRules
-from fastsec.aio.tls_revocation import FileRevocation
+from fastsec.aio.tls_revocation import KnownRevocation
 from fastsec.errors import ConfigError
 from fastsec.events import SecurityEvent, event, named
-from fastsec.pki.credential import load_certificates, read_file
+from fastsec.pki.credential import load_certificates, load_crls, read_file
+from fastsec.pki.revocation import Revocations
 
 if TYPE_CHECKING:
     from fastsec.events import EventSink
@@ -53,7 +55,7 @@ class TLSConfig:
         password: of the private key.
         rules: see ``TLSRules``.
         sink: gets the events of the domain IEC62351-3; default: the logger ``fastsec.events``.
-        revocation: asks about certificates instead of ``crls``.
+        revocation: what is known besides ``crls``, e.g. ``RevocationService.known``.
     Errors:
         ConfigError: a file is missing, unreadable or does not fit; says which.
     """
@@ -75,7 +77,7 @@ class TLSConfig:
         password: str | bytes | None = None,
         rules: TLSRules = USUAL_RULES,
         sink: EventSink | None = None,
-        revocation: RevocationCheck | None = None,
+        revocation: Revocations | None = None,
     ) -> None:
         self.rules = rules
         self.server_hostname = server_hostname
@@ -105,7 +107,7 @@ class TLSConfig:
         self.certificate = own[0]
         self._anchors = frozenset(trusted)
         self._authorities = tls_checks.authorities_of([*own[1:], *_readable(trusted)])
-        self.revocation = revocation or (FileRevocation(crls, _readable(trusted)) if crls else None)
+        self.revocation = _revocation(crls, revocation, trusted)
         self._born = time.monotonic()
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, tuple[ssl.SSLSession, float, str]] = OrderedDict()
@@ -249,14 +251,16 @@ class TLSConfig:
         offered: str | None = None,
         before: PeerFacts | None = None,
         version_before: str | None = None,
-    ) -> tuple[PeerFacts, list[SecurityEvent]]:
+        final: bool = True,
+    ) -> tuple[PeerFacts, list[SecurityEvent], Executor | None]:
         """Check what OpenSSL does not look at, above all not when a session is resumed.
 
         Arguments:
             utc: now, seconds since 1970.
             offered: version of the session that was to be resumed.
             before, version_before: of a connection that begins anew.
-        Result: the peer, and events that do not stop it.
+            final: see ``judge``.
+        Result: the peer, events that do not stop it, and where to wait before this is done once more, with ``final``.
         Errors:
             CertificateRefused: of whatever reason.
         """
@@ -269,7 +273,7 @@ class TLSConfig:
                 named("TLS_VERSION_CHANGE", peer=peer, before=wanted, now=version),
             )
         facts = self._facts(connection, peer, resumed)
-        events = self.judge(facts, utc, peer)
+        events, place = self.judge(facts, utc, peer, final=final)
         if before is not None:
             _check_same(connection, before, facts, peer)
         if offered is not None and not resumed:
@@ -282,14 +286,25 @@ class TLSConfig:
         how = "renewed" if before is not None else "resumed" if resumed else "full"
         suite = tls_checks.suite_name(cipher)
         events.append(named("TLS_HS_SUCCESS", peer=peer, version=version, suite=suite, handshake=how))
-        return facts, events
+        return facts, events, place
 
-    def judge(self, facts: PeerFacts, utc: float, peer: str, *, establishing: bool = True) -> list[SecurityEvent]:
-        """Warnings about a peer's certificate; CertificateRefused if it is not acceptable (any more)."""
+    def judge(
+        self, facts: PeerFacts, utc: float, peer: str, *, establishing: bool = True, final: bool = True
+    ) -> tuple[list[SecurityEvent], Executor | None]:
+        """Warnings about a peer's certificate, and where an answer about its revocation is to be waited for.
+
+        Arguments:
+            establishing: of a handshake, not of an open connection.
+            final: do not ask, judge by what is known.
+        Errors:
+            CertificateRefused: it is not acceptable (any more).
+        """
         events = tls_checks.check_certificate(facts, self.rules, self._pins, self._anchors, utc, peer)
+        place = None
         if self.revocation is not None:
-            events += self.revocation.check(facts, utc, peer, establishing=establishing)
-        return events
+            found, place = self.revocation.check(facts, utc, peer, establishing=establishing, final=final)
+            events += found
+        return events, place
 
     def failed(
         self, error: BaseException, hello: Hello | None, peer: str, *, server_side: bool
@@ -325,6 +340,19 @@ class TLSConfig:
             if len(self._peers) > PEERS_MAX:
                 self._peers.popitem(last=False)
         return facts
+
+
+def _revocation(crls: Sequence[StrPath], known: Revocations | None, anchors: Sequence[bytes]) -> RevocationCheck | None:
+    if not crls and known is None:
+        return None
+    if known is None:
+        known = Revocations()
+    for path in crls:
+        try:
+            known.give(load_crls(path))
+        except ConfigError as error:
+            raise ConfigError(f"TLS CRL {fspath(path)}: {error}") from None
+    return KnownRevocation(known, anchors)
 
 
 def _check_same(connection: ssl.SSLObject, before: PeerFacts, after: PeerFacts, peer: str) -> None:

@@ -21,7 +21,9 @@ import contextlib
 import random
 import ssl
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, Final
 
 from fastsec.aio.runtime import Runtime
 from fastsec.aio.timers import mono_ms
@@ -78,9 +80,13 @@ class Attempt:
 
 
 class Step:
-    """One step of a handshake, run in a worker thread; at its end the peer is checked."""
+    """One step of a handshake, run in a worker thread; at its end the peer is checked.
 
-    __slots__ = ("_before", "_peer", "_version", "attempt", "events", "facts")
+    Attributes:
+        executor: where to wait until it is known whether the certificate is revoked; then ``run`` checks once more.
+    """
+
+    __slots__ = ("_before", "_peer", "_version", "attempt", "events", "executor", "facts")
 
     def __init__(
         self, attempt: Attempt, peer: str, before: PeerFacts | None = None, version: str | None = None
@@ -89,6 +95,7 @@ class Step:
         self._peer = peer
         self._before = before
         self._version = version
+        self.executor: Executor | None = None
         self.facts: PeerFacts | None = None
         self.events: tuple[SecurityEvent, ...] = ()
 
@@ -101,8 +108,10 @@ class Step:
                     attempt.connection = config.server_object(attempt.incoming, attempt.outgoing)
                 else:
                     attempt.connection = config.client_object(attempt.incoming, attempt.outgoing, attempt.session)
-            attempt.connection.do_handshake()
-            self.facts, events = config.check_peer(
+            waited = self.executor is not None
+            if not waited:
+                attempt.connection.do_handshake()
+            self.facts, events, self.executor = config.check_peer(
                 attempt.connection,
                 time.time(),
                 peer=self._peer,
@@ -110,11 +119,13 @@ class Step:
                 offered=attempt.offered,
                 before=self._before,
                 version_before=self._version,
+                final=waited,
             )
             self.events = tuple(events)
         except ssl.SSLWantReadError:
             raise
         except Exception as error:
+            self.executor = None
             self.events = tuple(config.failed(error, attempt.read_hello(), self._peer, server_side=attempt.server_side))
             raise
 
@@ -122,17 +133,22 @@ class Step:
 class Look:
     """A look at the certificate of an open connection's peer, in a worker thread."""
 
-    __slots__ = ("_config", "_facts", "_peer", "events")
+    __slots__ = ("_config", "_facts", "_peer", "events", "executor")
 
     def __init__(self, config: TLSConfig, facts: PeerFacts, peer: str) -> None:
         self._config = config
         self._facts = facts
         self._peer = peer
+        self.executor: Executor | None = None
         self.events: tuple[SecurityEvent, ...] = ()
 
     def run(self) -> None:
         """CertificateRefused if it is not acceptable any more."""
-        self.events = tuple(self._config.judge(self._facts, time.time(), self._peer, establishing=False))
+        waited = self.executor is not None
+        events, self.executor = self._config.judge(
+            self._facts, time.time(), self._peer, establishing=False, final=waited
+        )
+        self.events = tuple(events)
 
 
 class Renewal:
@@ -284,11 +300,22 @@ class Renewing(asyncio.Protocol, asyncio.Transport):
             self._due = min(self._due, now + int(random.uniform(0, min(SPREAD, self._config.rules.renewal)) * 1000))
         self._retime()
 
+    def _work(self, job: Step | Look, done: Callable[[Any, BaseException | None], None], *, urgent: bool) -> None:
+        """Run ``job``, a second time if somebody has to be asked about revocation in between."""
+
+        def once(job: Step | Look, error: BaseException | None) -> None:
+            if error is None and job.executor is not None:
+                self._runtime.jobs.submit(job, done)
+            else:
+                done(job, error)
+
+        self._runtime.jobs.submit(job, once, urgent=urgent)
+
     # --- looking again -----------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
         if self._peer_facts is not None:
-            self._runtime.jobs.submit(Look(self._config, self._peer_facts, self._peer()), self._looked)
+            self._work(Look(self._config, self._peer_facts, self._peer()), self._looked, urgent=False)
 
     def _looked(self, look: Look, error: BaseException | None) -> None:
         if self._state < OPEN:
@@ -349,11 +376,10 @@ class Renewing(asyncio.Protocol, asyncio.Transport):
         """Client: make the ClientHello of the new session while data flow on."""
         renewal.attempt = Attempt(self._config, server_side=False)
         renewal.running = True
-        self._submit(renewal, renewal.attempt, self._prepared)
+        self._submit(renewal.attempt, self._prepared)
 
-    def _submit(self, renewal: Renewal, attempt: Attempt, done: object) -> None:
-        step = Step(attempt, self._peer(), self._peer_facts, self._ssl.version())
-        self._runtime.jobs.submit(step, done, urgent=True)  # type: ignore[arg-type]  # a method of ours
+    def _submit(self, attempt: Attempt, done: Callable[[Any, BaseException | None], None]) -> None:
+        self._work(Step(attempt, self._peer(), self._peer_facts, self._ssl.version()), done, urgent=True)
 
     def _prepared(self, step: Step, error: BaseException | None) -> None:
         renewal = self._renewal
@@ -448,7 +474,7 @@ class Renewing(asyncio.Protocol, asyncio.Transport):
         renewal.attempt.feed(data)
         renewal.running = True
         self._below.pause_reading()  # nothing is received while a thread has the BIOs
-        self._submit(renewal, renewal.attempt, self._stepped_anew)
+        self._submit(renewal.attempt, self._stepped_anew)
 
     def _hurries(self) -> bool:
         """Whether the peer begins anew too often; then the connection has ended."""

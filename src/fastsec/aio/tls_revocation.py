@@ -1,70 +1,90 @@
-"""Revocation of TLS certificates from CRL files."""
+"""Whether the certificate of a TLS peer is revoked: ``fastsec.pki.revocation`` asked, told in words of 62351-3."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from os import PathLike
-from typing import TYPE_CHECKING
-
-from cryptography import x509
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Final, cast
 
 from fastsec.aio.tls_checks import CertificateRefused, PeerFacts
-from fastsec.errors import ConfigError
+from fastsec.errors import HandshakeError, PeerError
 from fastsec.events import SecurityEvent, named
-from fastsec.pki.credential import load_crls
+from fastsec.pki.certificate import Certificate
+from fastsec.pki.findings import Revocation
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from fastsec.pki.revocation import Revocations
+
+# Warnings of the domain IEC62351-9, group 4, for which IEC62351-3 has its own.
+_OWN: Final = {
+    f"IEC62351-9:4.{int(number)}": name
+    for number, name in (
+        (Revocation.NO_CRL, "TLS_NO_CRL"),
+        (Revocation.CRL_SIGNATURE, "TLS_NO_CRL"),
+        (Revocation.CRL_EXPIRED, "TLS_CRL_EXP"),
+        (Revocation.OCSP_EXPIRED, "TLS_OCSP_RES_EXP"),
+    )
+}
 
 
-class FileRevocation:
-    """CRLs by issuer. Only those whose signature an anchor verifies count.
+class KnownRevocation:
+    """Looks up what is known; where somebody has to be asked first it says where that is to be waited for.
 
     Arguments:
-        files: PEM or DER.
-        anchors: DER certificates.
+        known: lists and answers; ``RevocationService.known`` where they are kept up to date.
+        anchors: DER certificates, for certificates whose path is not known (of a resumed session).
     """
 
-    __slots__ = ("_crls",)
+    __slots__ = ("_anchors", "known")
 
-    def __init__(self, files: Iterable[str | PathLike[str]], anchors: Iterable[bytes]) -> None:
-        issuers = []
+    def __init__(self, known: Revocations, anchors: Iterable[bytes]) -> None:
+        self.known = known
+        self._anchors: dict[bytes, Certificate] = {}
         for der in anchors:
-            certificate = x509.load_der_x509_certificate(der)
-            issuers.append((certificate.subject.public_bytes(), certificate.public_key()))
-        self._crls: dict[bytes, tuple[datetime, datetime | None, dict[int, str]]] = {}
-        for file in files:
-            try:
-                ders = load_crls(file)
-                crls = [x509.load_der_x509_crl(der) for der in ders]
-            except (ConfigError, ValueError) as error:
-                raise ConfigError(f"TLS CRL {file}: {error}") from None
-            for crl in crls:
-                issuer = crl.issuer.public_bytes()
-                if not any(name == issuer and crl.is_signature_valid(key) for name, key in issuers):  # type: ignore[arg-type]  # other kinds of key sign no CRL
-                    raise ConfigError(f"TLS CRL {file}: no trust anchor verifies its signature")
-                known = self._crls.get(issuer)
-                if known is None or known[0] < crl.last_update_utc:
-                    revoked = {entry.serial_number: _reason(entry) for entry in crl}
-                    self._crls[issuer] = crl.last_update_utc, crl.next_update_utc, revoked
+            anchor = _read(der)
+            if anchor is not None:
+                self._anchors[anchor.subject] = anchor
 
-    def check(self, facts: PeerFacts, utc: float, peer: str, *, establishing: bool) -> tuple[SecurityEvent, ...]:
+    def check(
+        self, facts: PeerFacts, utc: float, peer: str, *, establishing: bool, final: bool
+    ) -> tuple[tuple[SecurityEvent, ...], Executor | None]:
         """See ``RevocationCheck``."""
-        found = self._crls.get(facts.issuer)
-        if found is None:
-            return (named("TLS_NO_CRL", peer=peer),)
-        _, until, revoked = found
-        reason = revoked.get(facts.serial)
-        if reason is not None:
-            name = "TLS_CERT_REVOKED" if establishing else "TLS_SESSION_CLOSED_REV"
-            raise CertificateRefused("the peer's certificate is revoked", named(name, peer=peer, CRLReason=reason))
-        if until is not None and until.timestamp() < utc:
-            return (named("TLS_CRL_EXP", peer=peer),)
-        return ()
+        path = [_read(der) for der in facts.chain]
+        leaf = path[0]
+        if leaf is not None and len(path) == 1:
+            path.append(self._anchors.get(leaf.issuer))
+        if leaf is None or None in path:
+            if facts.der == facts.chain[-1] and facts.der in (each.der for each in self._anchors.values()):
+                return (), None  # pinned: nobody else vouches for it
+            return (named("TLS_NO_CRL", peer=peer, reason="of a certificate that cannot be looked up"),), None
+        chain = cast("list[Certificate]", path[1:])
+        try:
+            found = self.known.judge(leaf, chain, int(utc * 1000), may_ask=not final, establishing=establishing)
+        except HandshakeError as error:
+            raise CertificateRefused(
+                "the peer's certificate is revoked" if error.check == "revoked" else str(error),
+                *(_told(each, peer, establishing) for each in error.also),
+            ) from None
+        events = tuple(_told(each, peer, establishing) for each in found.findings)
+        if found.questions and self.known.executor is not None and not final:
+            return (), cast(Executor, self.known.executor(found.questions))
+        return events, None
 
 
-def _reason(entry: x509.RevokedCertificate) -> str:
+def _read(der: bytes) -> Certificate | None:
     try:
-        return str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
-    except (x509.ExtensionNotFound, ValueError):
-        return "unspecified"
+        return Certificate(der, ca=True)
+    except PeerError:
+        return None  # with a key or an extension that end-to-end security has no use for
+
+
+def _told(event: SecurityEvent, peer: str, establishing: bool) -> SecurityEvent:
+    params = dict(event.params)
+    if event.id == f"IEC62351-9:4.{int(Revocation.REVOKED)}":
+        name = "TLS_CERT_REVOKED" if establishing else "TLS_SESSION_CLOSED_REV"
+    elif event.id in _OWN:
+        name = _OWN[event.id]
+    else:
+        return dataclasses.replace(event, peer=peer[:64])
+    return named(name, peer=peer, **params)
