@@ -33,6 +33,7 @@ tests() {
     need maude command -v maude
     need spin command -v spin
     need valgrind command -v valgrind # also its headers
+    need openssl command -v openssl # as OCSP responder
     need softhsm2 command -v softhsm2-util
 }
 bench() {
@@ -47,7 +48,7 @@ fuzz() {
 }
 
 case "${1:-}" in
-list) echo "gcc make libc6-dev libssl-dev python3 python3-venv python3-dev tshark stunnel4 valgrind clang maude spin softhsm2"; exit 0 ;;
+list) echo "gcc make libc6-dev libssl-dev python3 python3-venv python3-dev tshark stunnel4 valgrind clang maude spin softhsm2 openssl"; exit 0 ;;
 build) what=build ;;
 test) what=tests ;;
 bench) what=bench ;;

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pki_forge as forge
-import pki_ocsp as make
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import ocsp
 from pki_forge import DAY, NOW
-from pki_ocsp import GOOD, UNKNOWN, Responder, id_of, nonce_extension, oid, revoked, single
 
+import ocsp_forge as make
 from fastsec import limits
 from fastsec._core.cursor import tlv
 from fastsec.errors import DecodeError
@@ -23,6 +22,7 @@ from fastsec.pki.certificate import Certificate
 from fastsec.pki.findings import Cert, Revocation
 from fastsec.pki.ocsp import BasicResponse, OcspError, cert_id, make_request, take_response
 from fastsec.pki.revocation import Answer
+from ocsp_forge import GOOD, UNKNOWN, Responder, id_of, nonce_extension, oid, revoked, single
 
 ROOT = forge.root()
 LEAF = forge.leaf(ROOT)

@@ -170,6 +170,25 @@ def no_revocation_available() -> Extension:
     return Extension(oids.NO_REVOCATION_AVAILABLE, b"\x05\x00")
 
 
+def crl_distribution_points(*urls: str) -> Extension:
+    """CRLDistributionPoints: one point for each URL."""
+    points = (tlv(0x30, tlv(0xA0, tlv(0xA0, tlv(0x86, url.encode("ascii"))))) for url in urls)
+    return Extension(oids.CRL_DISTRIBUTION_POINTS, tlv(0x30, b"".join(points)))
+
+
+def authority_info_access(*responders: str) -> Extension:
+    """authorityInfoAccess with the URLs of OCSP responders."""
+    writer = Writer()
+    writer.begin(0x30)
+    for url in responders:
+        writer.begin(0x30)
+        writer.oid(oids.ACCESS_OCSP)
+        writer.primitive(0x86, url.encode("ascii"))
+        writer.end()
+    writer.end()
+    return Extension(oids.AUTHORITY_INFO_ACCESS, writer.getvalue())
+
+
 def crl_number(number: int) -> Extension:
     """cRLNumber of a CRL."""
     writer = Writer()
@@ -239,17 +258,18 @@ def revocation_list(
     issuer: bytes,
     this_update_ms: int,
     next_update_ms: int | None,
-    revoked: Sequence[tuple[int, int]],
+    revoked: Sequence[tuple[int, ...]],
     extensions: Sequence[Extension],
     key: PrivateKey,
     digest: str = "sha256",
 ) -> bytes:
-    """A signed version 2 CRL, DER; ``revoked`` holds (serial, time of revocation in ms since 1970 UTC)."""
+    """A signed version 2 CRL, DER; ``revoked`` holds (serial, time of revocation in ms since 1970 UTC), and perhaps the
+    CRLReason as a third."""
     tbs = [integer(1), signature_algorithm(key, digest), issuer, time(this_update_ms)]
     if next_update_ms is not None:
         tbs.append(time(next_update_ms))
     if revoked:
-        tbs.append(tlv(0x30, b"".join(tlv(0x30, integer(serial) + time(at)) for serial, at in revoked)))
+        tbs.append(tlv(0x30, b"".join(_revoked_entry(*entry) for entry in revoked)))
     if extensions:
         tbs.append(tlv(0xA0, _extensions(extensions)))
     return signed(b"".join(tbs), key, digest)
@@ -310,6 +330,13 @@ def registered_id(name: OsiName) -> bytes:
 def holder_named(*names: bytes) -> bytes:
     """A Holder by entityName: GeneralNames, DER."""
     return tlv(0xA1, b"".join(names))
+
+
+def _revoked_entry(serial: int, at_ms: int, reason: int | None = None) -> bytes:
+    entry = integer(serial) + time(at_ms)
+    if reason is not None:
+        entry += _extensions((Extension(oids.CRL_REASON, tlv(0x0A, bytes([reason]))),))
+    return tlv(0x30, entry)
 
 
 def signature_algorithm(key: PrivateKey, digest: str) -> bytes:

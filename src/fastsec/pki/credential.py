@@ -17,6 +17,7 @@ from fastsec.pki.attribute import AttributeCertificate
 from fastsec.pki.certificate import Certificate
 from fastsec.pki.identity import OsiName
 from fastsec.pki.path import Binding, TrustStore
+from fastsec.pki.revocation import Revocations
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*([A-Za-z0-9+/=\s]*?)-----END \1-----")
 _FILE_MAX = 1 << 20
@@ -173,20 +174,24 @@ def with_attribute_certificate(credential: Credential, path: str | os.PathLike[s
 
 
 def load_trust(
-    *anchors: str | os.PathLike[str], crls: Sequence[str | os.PathLike[str]] = (), binding: Binding = "either"
+    *anchors: str | os.PathLike[str],
+    crls: Sequence[str | os.PathLike[str]] = (),
+    binding: Binding = "either",
+    revocation: Revocations | None = None,
 ) -> TrustStore:
     """A trust store from files.
 
     Arguments:
         anchors: PEM files with any number of trust anchors, or DER files with one.
         crls: likewise, with CRLs.
-        binding: see ``TrustStore``.
+        binding, revocation: see ``TrustStore``.
     Raises: ConfigError for files that cannot be read or used.
     """
     return TrustStore(
         [der for path in anchors for der in load_certificates(path)],
         [der for path in crls for der in load_crls(path)],
         binding,
+        revocation=revocation,
     )
 
 

@@ -434,7 +434,7 @@ class Revocations:
             awake = tuple(url for url in points if url not in self._sources and not self.is_resting(url, utc_ms))
             if may_ask and awake:
                 return Verdict((), (Question("crl", subject, issuer, awake),))
-            if not subject.crl_urls:
+            if not subject.crl_urls and failure is None:
                 findings += (certificate_event(Cert.NO_CRL_POINT, **facts),)
         unknown = failure is not None and failure.number == Revocation.OCSP_UNKNOWN and policy.unknown == "refuse"
         if establishing and (unknown or (policy.hard_fail and current is None)):
