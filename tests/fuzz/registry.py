@@ -50,15 +50,25 @@ TARGETS: Final[dict[str, tuple[str, int]]] = {
     "config": ("config", 8),
     "osi_name": ("config", 8),
     "mms": ("config", 6),
+    "mms_request": ("access", 30),
     "inspect": ("files", 10),
     "replay": ("files", 8),
 }
 
 # Modules of targets whose Python code is worth tracing; the others are almost all compiled.
-TRACED: Final = frozenset(("secpdu", "pki", "osi", "live", "config", "files"))
+TRACED: Final = frozenset(("secpdu", "pki", "osi", "live", "config", "files", "access"))
 
 # How many mutated inputs ``make test`` tries per target, by module: a second or so.
-QUICK: Final = {"secpdu": 2500, "guard": 1200, "pki": 800, "osi": 1200, "live": 120, "config": 500, "files": 300}
+QUICK: Final = {
+    "secpdu": 2500,
+    "guard": 1200,
+    "pki": 800,
+    "osi": 1200,
+    "live": 120,
+    "config": 500,
+    "files": 300,
+    "access": 800,
+}
 
 
 def load(name: str) -> Target:
