@@ -30,7 +30,9 @@ TARGETS: Final[dict[str, tuple[str, int]]] = {
     "certificate": ("pki", 10),
     "der": ("pki", 100),
     "crl": ("pki", 10),
-    "attribute": ("pki", 6),
+    "attribute": ("roles", 6),
+    "user_roles": ("roles", 20),
+    "role_token": ("roles", 8),
     "public_key": ("pki", 6),
     "signature": ("pki", 5),
     "dh_value": ("pki", 5),
@@ -56,13 +58,14 @@ TARGETS: Final[dict[str, tuple[str, int]]] = {
 }
 
 # Modules of targets whose Python code is worth tracing; the others are almost all compiled.
-TRACED: Final = frozenset(("secpdu", "pki", "osi", "live", "config", "files", "access"))
+TRACED: Final = frozenset(("secpdu", "pki", "roles", "osi", "live", "config", "files", "access"))
 
 # How many mutated inputs ``make test`` tries per target, by module: a second or so.
 QUICK: Final = {
     "secpdu": 2500,
     "guard": 1200,
     "pki": 800,
+    "roles": 500,
     "osi": 1200,
     "live": 120,
     "config": 500,

@@ -1,4 +1,4 @@
-"""Certificates, CRLs, attribute certificates, keys, signatures, and whole paths that are signed anew after a change."""
+"""Certificates, CRLs, keys, signatures, and whole paths that are signed anew after a change."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from engine_pair import CLIENT, SERVER, UTC, authority, credential
+from engine_pair import CLIENT, UTC, authority, credential
 from fastsec import limits
 from fastsec._core.cursor import Reader, tlv
 from fastsec._core.dh import Ephemeral, check_public
 from fastsec._core.pk import PrivateKey, PublicKey, check_der
-from fastsec.attribute import check_attribute_certificate
 from fastsec.errors import DecodeError, HandshakeError, IntegrityError, PeerError
 from fastsec.pki import builder, oids
 from fastsec.pki.certificate import Certificate, name_text
@@ -24,7 +23,6 @@ from fastsec.pki.credential import SoftwareSigner
 from fastsec.pki.crl import RevocationList
 from fastsec.pki.path import TrustStore, VerifiedPeer
 from fuzz.kit import Bits, Target, edited, packed, tree
-from odd_certificates import attribute_certificate
 
 _CHECKS: Final = frozenset(("certificate", "path", "certificate-signature", "revoked"))
 
@@ -72,16 +70,6 @@ def revocations(data: bytes) -> None:
         assert found.entries.find(serial) is not None
     with contextlib.suppress(IntegrityError):
         found.verify(ROOT)
-
-
-def attribute(data: bytes) -> None:
-    """An attribute certificate."""
-    try:
-        check_attribute_certificate(data, HOLDER, UTC)
-    except HandshakeError as error:
-        assert error.check == "attribute-certificate"
-    else:
-        assert HOLDER.issuer in data
 
 
 def public_key(data: bytes) -> None:
@@ -144,8 +132,6 @@ def point(data: bytes) -> None:
 
 TRIAL: Final = authority("one")
 ROOT: Final = Certificate(TRIAL.root, ca=True)
-LEAVES: Final = tuple(credential(name) for name in (CLIENT, SERVER))
-HOLDER: Final = Certificate(LEAVES[0].certificate)
 _KEY: Final = builder.generate_key("p256")
 _KEYS: Final = [builder.generate_key("p256") for _ in range(3)]
 _PUBLIC: Final = [builder.spki(key.public_key()) for key in _KEYS]
@@ -335,7 +321,6 @@ def load() -> dict[str, Target]:
         "certificate": Target(certificate, 1500, _certificates, 0),
         "der": Target(strict, 512, _strict_seeds, 0),
         "crl": Target(revocations, 1024, _lists, 0),
-        "attribute": Target(attribute, 512, lambda: [attribute_certificate(HOLDER.der)], 0),
         "public_key": Target(public_key, 700, _keys, 0),
         "signature": Target(
             signature, 300, lambda: [bytes((n,)) + genuine for n, (_, _, _, genuine) in enumerate(_SIGNED)], 1
