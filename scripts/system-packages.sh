@@ -18,6 +18,7 @@ header() { echo "#include <$1>" | cc -E -o /dev/null -; }
 openssl3() { printf '#include <openssl/opensslv.h>\n#if OPENSSL_VERSION_MAJOR < 3\n#error old\n#endif\n' | cc -E -o /dev/null -; }
 still_missing() { missing="" && "$1" && [ -n "$missing" ]; }
 in_sbin() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1"; }
+rsyslog_tls() { for module in /usr/lib/*/rsyslog/lmnsd_ossl.so /usr/lib*/rsyslog/lmnsd_ossl.so; do [ ! -e "$module" ] || return 0; done && return 1; }
 
 build() {
     need gcc command -v cc
@@ -35,6 +36,8 @@ tests() {
     need valgrind command -v valgrind # also its headers
     need openssl command -v openssl # as OCSP responder
     need softhsm2 command -v softhsm2-util
+    need rsyslog in_sbin rsyslogd # as collector of security events
+    need rsyslog-openssl rsyslog_tls
 }
 bench() {
     build
@@ -48,7 +51,7 @@ fuzz() {
 }
 
 case "${1:-}" in
-list) echo "gcc make libc6-dev libssl-dev python3 python3-venv python3-dev tshark stunnel4 valgrind clang maude spin softhsm2 openssl"; exit 0 ;;
+list) echo "gcc make libc6-dev libssl-dev python3 python3-venv python3-dev tshark stunnel4 valgrind clang maude spin softhsm2 openssl rsyslog rsyslog-openssl"; exit 0 ;;
 build) what=build ;;
 test) what=tests ;;
 bench) what=bench ;;

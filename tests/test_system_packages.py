@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "system-packages.sh"
-ALL = "cc python3 tshark stunnel valgrind clang maude spin softhsm2-util openssl"
+ALL = "cc python3 tshark stunnel valgrind clang maude spin softhsm2-util openssl rsyslogd"
 
 INSTALLS = """\
 case "$*" in *tshark*) echo '#!/bin/sh' > "$BIN/tshark"; chmod 755 "$BIN/tshark" ;; esac"""
@@ -58,7 +58,9 @@ def test_nothing_is_done_if_nothing_is_missing(tmp_path: Path, what: str) -> Non
 
 
 def test_root_installs_what_is_missing(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, commands="cc python3 valgrind maude spin softhsm2-util openssl", user=0, apt=INSTALLS)
+    machine = Machine(
+        tmp_path, commands="cc python3 valgrind maude spin softhsm2-util openssl rsyslogd", user=0, apt=INSTALLS
+    )
     assert machine.run("build").returncode == 0
     assert machine.installed == []
     done = machine.run("test")
