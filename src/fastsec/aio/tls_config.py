@@ -55,7 +55,7 @@ class TLSConfig:
         password: of the private key.
         rules: see ``TLSRules``.
         sink: gets the events of the domain IEC62351-3; default: the logger ``fastsec.events``.
-        revocation: what is known besides ``crls``, e.g. ``RevocationService.known``.
+        revocation: what is known, e.g. ``RevocationService.known``, instead of ``crls``.
     Errors:
         ConfigError: a file is missing, unreadable or does not fit; says which.
     """
@@ -343,10 +343,13 @@ class TLSConfig:
 
 
 def _revocation(crls: Sequence[StrPath], known: Revocations | None, anchors: Sequence[bytes]) -> RevocationCheck | None:
-    if not crls and known is None:
+    if known is not None:
+        if crls:
+            raise ConfigError("TLS: give CRL files to the revocation service, or here without one")
+        return KnownRevocation(known, anchors)
+    if not crls:
         return None
-    if known is None:
-        known = Revocations()
+    known = Revocations()
     for path in crls:
         try:
             known.give(load_crls(path))

@@ -17,7 +17,7 @@ from cryptography import x509
 from fastsec.aio.tls import TLSConfig
 from fastsec.config import Config
 from fastsec.errors import ConfigError
-from fastsec.gateway import access
+from fastsec.gateway import access, tls_settings
 from fastsec.gateway.model import Route, Settings, SettingsError, TlsSettings
 from fastsec.gateway.positions import Path as Where
 from fastsec.gateway.tables import Problem, Problems
@@ -108,7 +108,7 @@ class _Loader:
         settings = self.settings
         credential = self._credential()
         trust = self._trust()
-        tls = tuple(self._tls(route) for route in settings.routes)
+        tls = tuple(self._tls(route, credential, sinks(route)) for route in settings.routes)
         if credential is not None:
             self._check_names(credential)
         replay = self._replay_file(credential) if credential is not None else None
@@ -184,42 +184,37 @@ class _Loader:
                 self._watch(what, path, loaded, crl=crl)
         return found
 
-    def _tls(self, route: Route) -> TLSConfig | None:
+    def _tls(self, route: Route, credential: Credential | None, sink: EventSink) -> TLSConfig | None:
+        """Each route has its own, because of its sink; problems are told once."""
         own = route.tls
-        if own is None or own in self.tls_made:
-            return self.tls_made[own] if own is not None else None
-        files = [
-            (own.certificate, (*own.where, "certificate")),
-            (own.key, (*own.where, "key")),
-            *((path, (*own.where, "anchors", index)) for index, path in enumerate(own.anchors)),
-            *((path, (*own.where, "crls", index)) for index, path in enumerate(own.crls)),
-        ]
-        missing = [(path, line) for path, line in files if not path.is_file()]
-        for path, line in missing:
+        if own is None or self.tls_made.get(own, True) is None:
+            return None
+        files = tls_settings.files_of(own)
+        for path, line in (missing := [(path, line) for path, line in files if not path.is_file()]):
             self.problems.error(line, f"{path}: there is no such file")
-        made = None
-        if not missing:
-            made = self._try(
-                lambda: TLSConfig(
-                    own.certificate,
-                    own.key,
-                    own.anchors,
-                    own.crls,
-                    server_hostname=own.server_name,
-                    password=own.password,
-                ),
-                own.where,
-                files,
-            )
+        made = None if missing else self._try(lambda: tls_settings.open_tls(own, sink), own.where, files)
+        if own not in self.tls_made and not missing:
             self._guarded(own.key, (*own.where, "key"))
-        if made is not None:
-            self._watch("the TLS certificate", own.certificate, load_certificates(own.certificate))
-            for path in own.anchors:
-                self._watch("a TLS trust anchor", path, load_certificates(path))
-            for path in own.crls:
-                self._watch("a TLS CRL", path, load_crls(path), crl=True)
+            if made is not None:
+                self._watch_tls(own, made, credential)
         self.tls_made[own] = made
         return made
+
+    def _watch_tls(self, own: TlsSettings, made: TLSConfig, credential: Credential | None) -> None:
+        self._watch("the TLS certificate", own.certificate, load_certificates(own.certificate))
+        for path in own.anchors:
+            self._watch("a TLS trust anchor", path, load_certificates(path))
+        for path in own.crls:
+            self._watch("a TLS CRL", path, load_crls(path), crl=True)
+        for pin in own.pinned:
+            if isinstance(pin, Path):
+                self._watch("a pinned TLS certificate", pin, load_certificates(pin))
+        if credential is not None and tls_settings.is_end_to_end(made.certificate, credential.certificate):
+            self.problems.error(
+                (*own.where, "certificate"),
+                "certificate: this is the end-to-end certificate, or has its key; 62351-4 (Annex G) wants two: "
+                "issue one for TLS with a key of its own",
+            )
 
     # --- what the files say ------------------------------------------------------------------------------------------
     def _check_names(self, credential: Credential) -> None:

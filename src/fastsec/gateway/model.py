@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fastsec import profile
 from fastsec.access.policy import AccessPolicy
+from fastsec.aio.tls_profile import TLSRules
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
 from fastsec.gateway.positions import Path as Where
@@ -74,7 +75,11 @@ class TrustSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSettings:
-    """``[tls]`` or a route's own: security of the hop, with certificates of its own."""
+    """``[tls]`` or a route's own: security of the hop, with certificates of its own.
+
+    Attributes:
+        pinned: certificate files, and fingerprints.
+    """
 
     certificate: Path
     key: Path
@@ -82,6 +87,8 @@ class TlsSettings:
     crls: tuple[Path, ...] = ()
     server_name: str | None = None
     password: bytes | None = field(default=None, repr=False)
+    rules: TLSRules = field(default_factory=TLSRules)
+    pinned: tuple[Path | bytes, ...] = ()
     where: Where = ("tls",)
 
 

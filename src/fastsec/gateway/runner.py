@@ -162,6 +162,8 @@ class Runner:
     def renew(self, config: Config, tls: TLSConfig | None) -> None:
         """Use other certificates, anchors and CRLs for associations from now on. Open ones go on; their peers are
         looked up in the new CRLs at the next key update, or within 24 h."""
+        if tls is not None and self._tls is not None:
+            tls.take_over(self._tls)  # open connections are looked at again, and begin anew where they can
         self._config, self._tls = config, tls
         older, self._far = self._far, self._far_maker()
         self._far.take_over(older)

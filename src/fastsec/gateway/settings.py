@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from fastsec import limits, profile
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
-from fastsec.gateway import access, metrics, tables
+from fastsec.gateway import access, metrics, tables, tls_settings
 from fastsec.gateway.model import (
     Binding,
     Dial,
@@ -192,31 +192,7 @@ class _File:
             return None
 
     def _tls(self, own: Table | None, general: Table | None, identity: IdentitySettings | None) -> TlsSettings | None:
-        """The TLS table of a route over the general one: keys of its own win, the others are inherited."""
-        if own is None:
-            return None
-        table = Table(own.values, own.where, self.problems, own.title, general)
-        certificate = table.get("certificate", self.file, None, required='"gateway.tls.pem"')
-        key = table.get("key", self.file, None, required='"gateway.tls.key"')
-        anchors = table.each("anchors", self.file, required='["root.pem"]')
-        if "anchors" in table and not table.values["anchors"]:
-            table.error("anchors", "anchors: name at least one file, or no TLS peer can be trusted")
-        crls = table.each("crls", self.file)
-        server_name = table.get("server_name", tables.string, None)
-        password = self._password(table)
-        table.done()
-        if certificate is None or key is None:
-            return None
-        if identity is not None and certificate == identity.certificate:
-            table.error(
-                "certificate",
-                "certificate: TLS and the end-to-end identity need separate certificates (62351-4, Annex G); "
-                "issue one for TLS",
-            )
-        return TlsSettings(
-            certificate=certificate, key=key, anchors=anchors, crls=crls,
-            server_name=server_name, password=password, where=own.where,
-        )  # fmt: skip
+        return tls_settings.read_tls(own, general, self.problems, self.file, self._password, identity)
 
     # --- policy ------------------------------------------------------------------------------------------------------
     def _policy(self, own: Table | None, general: Table | None) -> Policy:
