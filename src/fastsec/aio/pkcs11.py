@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastsec import limits, profile
 from fastsec._core.crypto import sha256
 from fastsec.aio.signers import SignerThreads
-from fastsec.aio.tokens import Login, Module, find_token, how_many, load, name_of, objects, quietly_close, read
+from fastsec.aio.tokens import Login, Module, code_of, find_token, how_many, load, name_of, objects, quietly_close, read
 from fastsec.errors import ConfigError, SignerError
 from fastsec.pki.credential import Credential, load_chain, make_credential
 from fastsec.pki.pkcs11 import SHA256_DIGEST_INFO, PinSource, Pkcs11Uri, der_signature, wipe
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BACK_OFF: Final = 0.5  # after a token could not be opened, doubled each time
 BACK_OFF_MAX: Final = 30.0
+NEVER: Final = ("0x63", "0x68")  # CKR_KEY_TYPE_INCONSISTENT, CKR_KEY_FUNCTION_NOT_PERMITTED: another session is no help
 CURVES: Final = {
     bytes.fromhex("06082a8648ce3d030107"): "secp256r1",
     bytes.fromhex("06092b2403030208010107"): "brainpoolP256r1",
@@ -95,26 +96,21 @@ class _Keyring:
 
     def sign(self, data: bytes) -> bytes:
         """A signature, DER for ECDSA. A session that was lost is opened anew once. SignerError if there is none."""
-        from pkcs11 import exceptions
+        from pkcs11.exceptions import DataLenRange, FunctionNotSupported, MechanismInvalid, PKCS11Error
 
-        lost = (
-            exceptions.SessionHandleInvalid, exceptions.SessionClosed, exceptions.DeviceRemoved,
-            exceptions.DeviceError, exceptions.TokenNotPresent, exceptions.UserNotLoggedIn,
-            exceptions.ObjectHandleInvalid, exceptions.GeneralError, exceptions.FunctionFailed,
-        )  # fmt: skip
         for last in (False, True):
             opened = self._take()
             try:
                 raw = self._sign_with(opened, data)
-            except exceptions.PKCS11Error as error:
-                # CKR_KEY_HANDLE_INVALID and CKR_CRYPTOKI_NOT_INITIALIZED have no classes of their own everywhere
-                if isinstance(error, lost) or type(error).__name__ in ("KeyHandleInvalid", "CryptokiNotInitialized"):
-                    self._lost(opened)
-                    if not last:
-                        continue
+            except PKCS11Error as error:
+                if isinstance(error, (DataLenRange, FunctionNotSupported, MechanismInvalid)) or code_of(error) in NEVER:
+                    self._close_session(opened.session)  # an operation may be left in it
+                    last = True
                 else:
-                    self._put(opened)
-                raise SignerError(f"the token did not sign: {type(error).__name__}") from None
+                    self._lost(opened)
+                if last:
+                    raise SignerError(f"the token did not sign: {code_of(error)}") from None
+                continue
             except ConfigError as error:  # about the PIN
                 self._put(opened)
                 raise SignerError(str(error)) from None
@@ -261,7 +257,7 @@ class _Keyring:
                     quietly_close(session)
                     raise
             except PKCS11Error as error:
-                raise SignerError(f"the token cannot be used: {type(error).__name__}") from None
+                raise SignerError(f"the token cannot be used: {code_of(error)}") from None
         return _Opened(session, key, self.generation)
 
     # --- PIN ---
@@ -368,7 +364,7 @@ class _Keyring:
                 raise ConfigError(f"{len(found)} certificates in the token have the key's id; give a file")
             return bytes(found[0][Attribute.VALUE])
         except PKCS11Error as error:
-            raise ConfigError(f"the certificate cannot be read from the token: {type(error).__name__}") from None
+            raise ConfigError(f"the certificate cannot be read from the token: {code_of(error)}") from None
         finally:
             self._put(opened)
 

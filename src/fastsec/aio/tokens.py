@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -94,7 +95,7 @@ def load(path: str) -> Module:
             # __new__ loads the module; __init__ would initialize it once more
             made = module.lib if module is not None else lib.__new__(lib, path)  # type: ignore[call-arg]
         except PKCS11Error as error:
-            raise ConfigError(f"{path} is no usable PKCS#11 module: {type(error).__name__}") from None
+            raise ConfigError(f"{path} is no usable PKCS#11 module: {code_of(error)}") from None
         module = _modules[path] = Module(path, made, threads, os.getpid(), threading.Lock(), {})
         return module
 
@@ -108,6 +109,12 @@ def _initializer(path: str) -> Any:
         raise ValueError
     entries = (ctypes.c_void_p * 2).from_address(found.value)  # the version, padded; then C_Initialize
     return ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)(entries[1] or 0)
+
+
+def code_of(error: Exception) -> str:
+    """What a module answered: the name of python-pkcs11 for it, or the number if it has none."""
+    found = re.search(r"\b(?:0x)?([0-9a-fA-F]+)$", str(error)) if type(error).__name__ == "PKCS11Error" else None
+    return f"0x{found[1].lower()}" if found is not None else type(error).__name__
 
 
 def quietly_close(session: Session) -> None:
