@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from fastsec.demo.intermediary import Intermediary
 from fastsec.demo.pki import broker_contexts
 from fastsec.demo.process import free_port
 from fastsec.pki.identity import OsiName
+from fastsec.pki.roles import UserRoleInfo
 from fastsec.pki.trial import TrialAuthority
 
 NAMES = {"cc": OsiName.parse("1.1.1.999.1:12"), "der": OsiName.parse("1.1.1.999.2:12")}
@@ -101,6 +102,7 @@ async def gateways(
     cc_extra: str = "",
     der_extra: str = "",
     der_dials: bool = False,
+    cc_roles: Sequence[UserRoleInfo] = (),
 ) -> AsyncIterator[Pair]:
     """Start both gateways towards the plain server at ``server_port``; at the end they drain.
 
@@ -109,11 +111,12 @@ async def gateways(
         policy: lines of ``[policy]``; ``der_policy`` if the server's side has others.
         cc_extra, der_extra: lines at the end of the route.
         der_dials: the server's gateway opens the TCP connection, as from behind a firewall.
+        cc_roles: what the certificate of the client's gateway grants.
     """
     authority = TrialAuthority.create(directory, time.time_ns() // 1_000_000)
     near, far = free_port(), free_port()
     for name, identity in NAMES.items():
-        authority.issue_e2e(name, identity)
+        authority.issue_e2e(name, identity, roles=cc_roles if name == "cc" else ())
         authority.issue_tls(name, ["127.0.0.1"])
     authority.issue_tls("broker", ["127.0.0.1"])
     server_tls, client_tls = broker_contexts(directory) if tls else (None, None)

@@ -40,6 +40,16 @@ class Client:
         write = getattr(self.connections[name], WRITE[point.kind])
         await write(f"{DOMAIN}/{point.path}", iec61850.FC(point.constraint), command["value"])
 
+    async def do_operate(self, name: str, command: line.Command) -> bool:
+        model = iec61850.ControlModel.SBO_NORMAL if command["select"] else iec61850.ControlModel.DIRECT_NORMAL
+        control = self.connections[name].create_control_object(f"{DOMAIN}/{command['path']}", model)
+        if command["select"]:
+            await control.select()
+        outcome = await control.operate(command["value"])
+        if not outcome.success:
+            raise ValueError(f"not operated: {outcome.add_cause}")
+        return True
+
     async def do_state(self, name: str, _command: line.Command) -> bool:
         return bool(self.connections[name].is_connected)
 

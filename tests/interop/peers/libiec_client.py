@@ -86,6 +86,18 @@ class Client:
             )
         )
 
+    def do_operate(self, name: str, command: line.Command) -> bool:
+        control = lib.ControlObjectClient_create(f"{DOMAIN}/{command['path']}", self.connections[name])
+        try:
+            value = lib.MmsValue_newBoolean(command["value"])
+            if command["select"] and not lib.ControlObjectClient_select(control):
+                raise ValueError(f"not selected: IedClientError {lib.ControlObjectClient_getLastError(control)}")
+            if not lib.ControlObjectClient_operate(control, value, 0):
+                raise ValueError(f"not operated: IedClientError {lib.ControlObjectClient_getLastError(control)}")
+        finally:
+            lib.ControlObjectClient_destroy(control)
+        return True
+
     def do_state(self, name: str, _command: line.Command) -> bool:
         return bool(lib.IedConnection_getState(self.connections[name]) == CONNECTED)
 
