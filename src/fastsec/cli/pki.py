@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
+from fastsec.cli import pki_roles
 from fastsec.errors import ConfigError, FastsecError
 from fastsec.instant import now
 from fastsec.pki import trial
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 def run(args: argparse.Namespace) -> int:
     """Do what the parsed arguments say. Result: the exit status, 0 done, 1 failed."""
     try:
-        lines = {"init": _init, "issue": _issue, "revoke": _revoke, "renew-crl": _renew}[args.action](args)
+        lines = _ACTIONS[args.action](args)
     except FastsecError as error:
         print(f"fastsec pki: {error}", file=sys.stderr)
         return 1
@@ -60,6 +61,8 @@ def _add_actions(pki: argparse.ArgumentParser) -> None:
     revoke = actions.add_parser("revoke", help="revoke the certificates of one device and renew the CRL")
     renew = actions.add_parser("renew-crl", help="renew the CRL")
 
+    pki_roles.add_roles(issue)
+    pki_roles.add_actions(actions, keys, _NOTICE)
     for action in (init, issue, revoke, renew):
         action.add_argument("directory", metavar="DIR", help="the authority's directory")
         if action is not issue:
@@ -100,10 +103,13 @@ def _issue(args: argparse.Namespace) -> list[str]:
     if not args.osi and not args.tls:
         raise ConfigError("say what to issue: --osi AP-TITLE:AE-QUALIFIER, --tls HOST, or both")
     osi = OsiName.parse(args.osi) if args.osi else None
+    roles = pki_roles.roles_of(args)
+    if roles and osi is None:
+        raise ConfigError("roles stand in the end-to-end certificate: add --osi AP-TITLE:AE-QUALIFIER")
     authority = _open(args)
     lines = [_NOTICE]
     if osi is not None:
-        issued = authority.issue_e2e(args.name, osi, key=args.key, days=args.days)
+        issued = authority.issue_e2e(args.name, osi, key=args.key, days=args.days, roles=roles)
         lines += [f"e2e     {path}" for path in issued.paths]
     if args.tls:
         issued = authority.issue_tls(args.name, args.tls, key=args.key, days=args.days)
@@ -121,3 +127,14 @@ def _renew(args: argparse.Namespace) -> list[str]:
     authority = _open(args)
     authority.revoke(crl_days=args.crl_days)
     return [f"CRL     {authority.directory}/root.crl.pem"]
+
+
+_ACTIONS: Final[dict[str, Callable[[argparse.Namespace], list[str]]]] = {
+    "init": _init,
+    "issue": _issue,
+    "revoke": _revoke,
+    "renew-crl": _renew,
+    "init-roles": lambda args: [_NOTICE, *pki_roles.init(args, _open(args))],
+    "issue-roles": lambda args: [_NOTICE, *pki_roles.issue(args, _open(args))],
+    "revoke-roles": lambda args: pki_roles.revoke(args, _open(args)),
+}

@@ -156,6 +156,17 @@ def with_attribute_certificate(credential: Credential, path: str | os.PathLike[s
             which are then sent in certPath; or the attribute certificate as DER.
     Raises: ConfigError for a file that cannot be read, and for an attribute certificate of another holder.
     """
+    token, more = load_attribute_certificate(path)
+    if token.belongs_to(Certificate(credential.certificate)):
+        raise ConfigError(f"{os.fspath(path)}: the attribute certificate is not for the holder of the certificate")
+    cert_path = tuple(dict.fromkeys((*credential.cert_path, *more)))
+    _check_path(cert_path)
+    return replace(credential, cert_path=cert_path, attribute_certificate=token)
+
+
+def load_attribute_certificate(path: str | os.PathLike[str]) -> tuple[AttributeCertificate, tuple[bytes, ...]]:
+    """The attribute certificate of a file, and the DER of the certificates beside it but self-issued ones; ConfigError
+    for a file that cannot be read or used."""
     octets = read_file(path)
     ders = _blocks(path, octets, b"ATTRIBUTE CERTIFICATE") or [octets]
     if len(ders) != 1:
@@ -165,12 +176,7 @@ def with_attribute_certificate(credential: Credential, path: str | os.PathLike[s
         token.read_extensions()
     except PeerError as error:
         raise ConfigError(f"{os.fspath(path)}: {error}") from error
-    if token.belongs_to(Certificate(credential.certificate)):
-        raise ConfigError(f"{os.fspath(path)}: the attribute certificate is not for the holder of the certificate")
-    more = [der for der in _blocks(path, octets, b"CERTIFICATE") if not _self_issued(der)]
-    cert_path = tuple(dict.fromkeys((*credential.cert_path, *more)))
-    _check_path(cert_path)
-    return replace(credential, cert_path=cert_path, attribute_certificate=token)
+    return token, tuple(der for der in _blocks(path, octets, b"CERTIFICATE") if not _self_issued(der))
 
 
 def load_trust(
