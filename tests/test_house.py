@@ -34,7 +34,7 @@ FLOORS: dict[str, list[str]] = {
     "3 engine": ["engine", "data_phase", "handshake_phase", "association"],
     "3 environments": ["envs"],
     "4 adapters": ["aio"],
-    "5 doors": ["", "metrics", "gateway", "demo", "inspect", "cli", "__main__"],
+    "5 doors": ["", "metrics", "gateway", "demo", "inspect", "conformance", "cli", "__main__"],
 }
 ROOMS = [room for rooms in FLOORS.values() for room in rooms]
 NEVER_TOGETHER = {pair for room in FLOORS["3 engine"] for pair in ((room, "envs"), ("envs", room))}

@@ -20,6 +20,7 @@ commands:
                                 issue certificates under it
   inspect FILE|- [--json]       show the SecPDUs of a capture, a hex dump or a DER file
   metrics list|dashboard        what it tells Prometheus, and a dashboard for Grafana
+  conformance [--format F]      the conformance statement, each row tried out
   demo [--json]                 show it all between real MMS peers, with an attacker in the middle
   bench CASE [--json] [--full]  measure (from a checkout)
 
@@ -31,6 +32,7 @@ COMMANDS: Final = {
     "pki": "fastsec.cli.pki",
     "inspect": "fastsec.cli.inspect",
     "metrics": "fastsec.cli.metrics",
+    "conformance": "fastsec.cli.conformance",
     "demo": "fastsec.cli.demo",
     "bench": "fastsec.cli.bench",
 }
