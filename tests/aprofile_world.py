@@ -144,3 +144,65 @@ def value_of(holder: Holder, characters: str, *, signed: bytes | None = None) ->
 def characters(offset_s: float = 0, form: str = "%Y%m%d%H%M%S.") -> str:
     """A time in UTC as it stands on the wire."""
     return time.strftime(form, time.gmtime(time.time() + offset_s))
+
+
+def seconds(count: int) -> list[str]:
+    """Different times of the last seconds, the latest first."""
+    present = int(time.time())
+    return [time.strftime("%Y%m%d%H%M%S.", time.gmtime(present - second)) for second in range(count)]
+
+
+# --- AARQ by hand ---------------------------------------------------------------------------------------------------
+# From the specification: OIDs, tags and values are written out here, not taken from the code.
+MECHANISM = bytes.fromhex("2886480001000101")  # {1 0 840 0 1 0 1 1}
+AUTHENTICATION_AS = bytes.fromhex("2886480001010401")  # {1 0 840 0 1 1 4 1}
+
+CONNECTION_REQUEST = bytes.fromhex("0300000e 09e00000000100 c0010d".replace(" ", ""))
+INITIATE = bytes.fromhex("a826800300fde881010582010583010aa416800101810305f100820c03ee1c00000408000079ef18")
+INITIATE_RESPONSE = bytes.fromhex("a926800300fde881010582010583010aa416800101810305f100820c03ee1c000000000000000118")
+BASIC_AC = bytes.fromhex("a107060528ca220203")
+ACSE_CONTEXT = bytes.fromhex("300f0201010604520100013004 06025101".replace(" ", ""))
+MMS_CONTEXT = bytes.fromhex("3010020103060528ca2202013004 06025101".replace(" ", ""))
+AUTHENTICATION_CONTEXT = der(0x30, bytes.fromhex("020105"), der(0x06, AUTHENTICATION_AS), bytes.fromhex("300406025101"))
+
+
+def tpkt(octets: bytes) -> bytes:
+    """A TSDU in DT TPDUs of at most 8192 octets."""
+    found = b""
+    for at in range(0, len(octets), 8189):
+        part = octets[at : at + 8189]
+        last = at + len(part) == len(octets)
+        found += (
+            b"\x03\x00" + (len(part) + 7).to_bytes(2, "big") + (b"\x02\xf0\x80" if last else b"\x02\xf0\x00") + part
+        )
+    return found
+
+
+def session_item(code: int, content: bytes) -> bytes:
+    size = len(content)
+    return bytes((code, size)) + content if size < 255 else bytes((code, 255)) + size.to_bytes(2, "big") + content
+
+
+def connect_by_hand(*fields: bytes, contexts: bytes = ACSE_CONTEXT + MMS_CONTEXT + AUTHENTICATION_CONTEXT) -> bytes:
+    """CN with CP and an AARQ of basic-AC, these fields, and an initiate-Request."""
+    information = der(0xBE, der(0x28, bytes.fromhex("020103"), der(0xA0, INITIATE)))
+    aarq = der(0x60, BASIC_AC, *fields, information)
+    body = der(0xA4, contexts) + der(0x61, der(0x30, bytes.fromhex("020101"), der(0xA0, aarq)))
+    cp = der(0x31, bytes.fromhex("a003800101"), der(0xA2, body))
+    header = bytes.fromhex("05061301001601021402000233020001340200 01".replace(" ", ""))
+    return tpkt(session_item(0x0D, header + session_item(0xC2 if len(cp) > 512 else 0xC1, cp)))
+
+
+def authentication(value: bytes, *, mechanism: bytes = MECHANISM, requirements: str = "8a020780") -> bytes:
+    """ACSE requirements, mechanism-name, authentication-value."""
+    return bytes.fromhex(requirements) + der(0x8B, mechanism) + der(0xAC, value)
+
+
+def external(value: bytes, reference: int = 5) -> bytes:
+    """EXTERNAL { indirect-reference, single-ASN1-type }, [2] IMPLICIT."""
+    return der(0xA2, bytes((2, 1, reference)), der(0xA0, value))
+
+
+def p_abort(octets: bytes) -> bool:
+    """Whether this is a session ABORT with an ARP PPDU, reason-not-specified: no ACSE APDU, no context."""
+    return octets == tpkt(bytes.fromhex("190a11010bc105") + bytes.fromhex("3003800100"))

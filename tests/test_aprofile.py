@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aprofile_world import DAY, SIGNS, Authority, AWorld, Holder, characters, der, now_ms, rsa_key, value_of
+from aprofile_world import DAY, SIGNS, Authority, AWorld, Holder, characters, der, now_ms, rsa_key, seconds, value_of
 from fastsec import limits
 from fastsec._core.pk import PrivateKey
 from fastsec.aprofile import (
@@ -334,10 +334,11 @@ def test_times_before_the_start() -> None:
 def test_a_full_memory_refuses_that_peer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "OUR_REPLAY_PER_PEER", 2)
     kept = memory()
-    for second in (1, 2):
-        kept.remember(take(value_of(WORLD.der, characters(-second))), now_ms())
+    *texts, last = seconds(3)
+    for text in texts:
+        kept.remember(take(value_of(WORLD.der, text)), now_ms())
     with pytest.raises(ReplayError) as caught:
-        kept.remember(take(value_of(WORLD.der, characters(-3))), now_ms())
+        kept.remember(take(value_of(WORLD.der, last)), now_ms())
     assert caught.value.check == "full"
     kept.remember(take(value_of(WORLD.authority.holder("another", 3), characters(-3))), now_ms())
 
@@ -356,6 +357,15 @@ def test_responses_are_told_apart_per_peer() -> None:
     assert [kept.response_time(peer, NOON, "der") for peer in "abab"] == [
         "20260921141320Z", "20260921141320Z", "20260921141321Z", "20260921141321Z"
     ]  # fmt: skip
+
+
+def test_requests_and_responses_are_told_apart() -> None:
+    """A peer may be client and server."""
+    kept = AProfileMemory(NOON)
+    assert [kept.request_time(NOON, "der"), kept.response_time("a", NOON, "der"), kept.request_time(NOON, "der")] == [
+        "20260921141320Z", "20260921141321Z", "20260921141322Z"
+    ]  # fmt: skip
+    assert kept.response_time("b", NOON, "der") == "20260921141323Z"
 
 
 def test_times_run_ahead_so_far_and_no_farther() -> None:

@@ -244,28 +244,33 @@ class AProfileMemory:
         replay: the times seen.
     """
 
-    __slots__ = ("_answered", "_asked", "replay")
+    __slots__ = ("_answered", "_asked", "_latest", "replay")
 
     def __init__(self, start_ms: int) -> None:
         # Times mostly have whole seconds, so the second of the start counts as after it.
         self.replay = ReplayMemory(time_key(time_text(start_ms - start_ms % 1000)))
-        self._asked = 0
+        self._asked = self._latest = 0
         self._answered: OrderedDict[str, int] = OrderedDict()
 
     def request_time(self, utc_ms: int, form: TimeForm) -> str:
-        """The time of an own AARQ, later than in every earlier one.
+        """The time of an own AARQ, later than in every earlier one and than in every AARE so far: who is asked may be
+        who was answered.
 
         Errors:
             LimitReached: too many within a short time; or the clock was set back.
         """
-        self._asked = at = self._later(self._asked, utc_ms, form)
+        self._asked = at = self._later(max(self._asked, self._latest), utc_ms, form)
         self.replay.stamped(at)
         return authentication.time_characters(at, form)
 
     def response_time(self, peer: str, utc_ms: int, form: TimeForm) -> str:
-        """The time of an own AARE, later than in every earlier one to ``peer``. Errors as ``request_time``."""
-        at = self._later(self._answered.get(peer, 0), utc_ms, form)
+        """The time of an own AARE, later than in every earlier one to ``peer`` and than in every own AARQ so far.
+
+        Errors as ``request_time``.
+        """
+        at = self._later(max(self._answered.get(peer, 0), self._asked), utc_ms, form)
         self._answered[peer] = at
+        self._latest = max(self._latest, at)
         self._answered.move_to_end(peer)
         if len(self._answered) > limits.OUR_A_PROFILE_PEERS_MAX:
             self._answered.popitem(last=False)
@@ -288,6 +293,11 @@ class AProfileMemory:
             f"own times run {ahead // 1000} s ahead of the clock: each association needs a time of its own"
             + (", one per second; time = milliseconds allows more where the peers can read it" if step > 1 else ""),
         )
+
+    def check_new(self, octets: bytes) -> None:
+        """ReplayError (check ``replay``) for a value that was accepted before as it is; costs no public-key work."""
+        if self.replay.exact(sha256(octets)):
+            raise ReplayError("this value came before", check="replay", step=_STEP)
 
     def remember(self, taken: Taken, utc_ms: int) -> None:
         """Note the time of a value that is otherwise in order.

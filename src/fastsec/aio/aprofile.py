@@ -220,8 +220,8 @@ class AProfileAssociation(PlainAssociation):
         """As the plain association's; AARQ and AARE are judged first."""
         state = self._state
         if carrier is Carrier.ASSOCIATE_REQ and state == READY and not self.client:
-            self._examine(EXAMINING, pdu, self._request_judged, now)
             self.deadline = now.mono_ms + limits.OUR_AARQ_TO_AARE * 1000
+            self._examine(EXAMINING, pdu, self._request_judged, now)
         elif carrier is Carrier.ASSOCIATE_RSP and state == WAITING:
             self._examine(JUDGING, pdu, self._response_judged, now)
         else:
@@ -276,6 +276,11 @@ class AProfileAssociation(PlainAssociation):
         self._proof = None
         self._state = state
         self._appl_data = pdu or b""
+        try:
+            self._endpoint.shared.memory.check_new(proof or b"")
+        except PeerError as fault:
+            self._refuse(fault)
+            return
         self.busy = True
         self._run(lambda: take_value(proof or b"", config, trust, now.utc_ms), partial(self._asked_first, trust, then))
 
@@ -302,7 +307,8 @@ class AProfileAssociation(PlainAssociation):
         if job.error is None:
             return True
         self._outputs.append(Send(Carrier.ABORT, None))
-        self._end(Aborted("local", None, f"the own signer failed ({type(job.error).__name__})"))
+        words = str(job.error) if isinstance(job.error, FastsecError) else type(job.error).__name__
+        self._end(Aborted("local", None, f"the own signer failed: {words}"))
         return False
 
     def _request_judged(self, job: Job, now: Instant) -> None:
@@ -335,11 +341,15 @@ class AProfileAssociation(PlainAssociation):
             fault = job.error
         else:
             fault = Aborted("local", None, f"internal error ({type(job.error).__name__})")
+        self._refuse(fault)
+        return False
+
+    def _refuse(self, fault: FastsecError) -> None:
+        """The peer has not proved itself: P-ABORT."""
         if isinstance(fault, PeerError):
             self._outputs += [Raised(event) for event in events_of(fault, self._source)]
         self._outputs.append(Send(Carrier.ABORT, None, "provider-abort"))
         self._end(fault)
-        return False
 
     def _authenticated(self, appl_data: bytes, now: Instant) -> None:
         self._state = OPEN

@@ -8,12 +8,26 @@ from typing import Any
 
 import pytest
 
-from aprofile_world import der
+from aprofile_world import (
+    ACSE_CONTEXT,
+    AUTHENTICATION_AS,
+    AUTHENTICATION_CONTEXT,
+    BASIC_AC,
+    CONNECTION_REQUEST,
+    INITIATE,
+    INITIATE_RESPONSE,
+    MECHANISM,
+    MMS_CONTEXT,
+    authentication,
+    connect_by_hand,
+    der,
+    p_abort,
+    session_item,
+    tpkt,
+)
 from envs.osi.support import (
     CALLED,
     CALLING,
-    INITIATE,
-    INITIATE_RESPONSE,
     PLAIN_INITIATOR,
     PLAIN_RESPONDER,
     SECURE_RESPONDER,
@@ -29,63 +43,30 @@ from interop import pcap
 INITIATOR = OsiParams(security=False, a_profile=True, local=CALLING, remote=CALLED)
 RESPONDER = OsiParams(security=False, a_profile=True, local=CALLED)
 
-# From the specification: OIDs, tags and values are written out here, not taken from the code.
-MECHANISM = bytes.fromhex("2886480001000101")  # {1 0 840 0 1 0 1 1}
-AUTHENTICATION_AS = bytes.fromhex("2886480001010401")  # {1 0 840 0 1 1 4 1}
+NAMED = der(0x06, AUTHENTICATION_AS)
 VALUE = der(0xA0, der(0x80, bytes(700)), der(0x81, b"20260921141320."), der(0x82, bytes(256)))
 ANSWER = der(0xA0, der(0x80, b"R" * 600), der(0x81, b"20260921141321."), der(0x82, b"r" * 256))
 EXTERNAL = der(0xA2, bytes.fromhex("020105"), der(0xA0, VALUE))
 OTHER = der(0xA3, der(0x06, MECHANISM), VALUE)
 
-NAMED = der(0x06, AUTHENTICATION_AS)
 
-BASIC_AC = bytes.fromhex("a107060528ca220203")
-ACSE_CONTEXT = bytes.fromhex("300f0201010604520100013004 06025101".replace(" ", ""))
-MMS_CONTEXT = bytes.fromhex("3010020103060528ca2202013004 06025101".replace(" ", ""))
-AUTHENTICATION_CONTEXT = der(0x30, bytes.fromhex("020105"), der(0x06, AUTHENTICATION_AS), bytes.fromhex("300406025101"))
-
-
-def tpkt(octets: bytes) -> bytes:
-    return b"\x03\x00" + (len(octets) + 7).to_bytes(2, "big") + b"\x02\xf0\x80" + octets
-
-
-def session_item(code: int, content: bytes) -> bytes:
-    size = len(content)
-    return bytes((code, size)) + content if size < 255 else bytes((code, 255)) + size.to_bytes(2, "big") + content
-
-
-def connect(*fields: bytes, contexts: bytes = ACSE_CONTEXT + MMS_CONTEXT + AUTHENTICATION_CONTEXT) -> bytes:
-    """CN with CP and an AARQ of basic-AC, these fields, and an initiate-Request."""
-    information = der(0xBE, der(0x28, bytes.fromhex("020103"), der(0xA0, INITIATE)))
-    aarq = der(0x60, BASIC_AC, *fields, information)
-    body = der(0xA4, contexts) + der(0x61, der(0x30, bytes.fromhex("020101"), der(0xA0, aarq)))
-    cp = der(0x31, bytes.fromhex("a003800101"), der(0xA2, body))
-    header = bytes.fromhex("05061301001601021402000233020001340200 01".replace(" ", ""))
-    return tpkt(session_item(0x0D, header + session_item(0xC2 if len(cp) > 512 else 0xC1, cp)))
-
-
-def proof(value: bytes = EXTERNAL, *, mechanism: bytes = MECHANISM, requirements: str = "8a020780") -> bytes:
-    return bytes.fromhex(requirements) + der(0x8B, mechanism) + der(0xAC, value)
+def proof(value: bytes = EXTERNAL, **more: Any) -> bytes:
+    return authentication(value, **more)
 
 
 def asked(octets: bytes, params: OsiParams = RESPONDER) -> tuple[list[Any], OsiEndpoint]:
     """A responder that got CR and then ``octets``."""
     side = endpoint("responder", params)
-    take(side, bytes.fromhex("0300000b06e00000000100"))
+    take(side, CONNECTION_REQUEST)
     side.data_to_send()
     return take(side, octets), side
-
-
-def p_abort(octets: bytes) -> bool:
-    """Whether this is a session ABORT with an ARP PPDU, reason-not-specified: no ACSE APDU, no context."""
-    return octets == tpkt(bytes.fromhex("190a11010bc105") + bytes.fromhex("3003800100"))
 
 
 # --- octets by hand ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("value", [EXTERNAL, OTHER], ids=["external", "other"])
 @pytest.mark.parametrize("requirements", ["8a020780", "8a020480"])
 def test_a_request_by_hand_is_taken(value: bytes, requirements: str) -> None:
-    (found,), _ = asked(connect(proof(value, requirements=requirements)))
+    (found,), _ = asked(connect_by_hand(proof(value, requirements=requirements)))
     assert isinstance(found, AssociateInd)
     assert found.proof == VALUE
     assert found.user_data == INITIATE
@@ -109,7 +90,7 @@ def test_an_own_request_has_the_octets_of_the_specification() -> None:
 
 @pytest.mark.parametrize("value", [EXTERNAL, OTHER], ids=["external", "other"])
 def test_the_answer_is_carried_as_the_request_was(value: bytes) -> None:
-    _, side = asked(connect(proof(value)))
+    _, side = asked(connect_by_hand(proof(value)))
     side.accept(INITIATE_RESPONSE, ANSWER)
     octets = side.data_to_send()
     carried = value[:0] + (
@@ -132,7 +113,7 @@ def test_the_answer_is_carried_as_the_request_was(value: bytes) -> None:
 def test_without_the_presentation_context(reference: bytes) -> None:
     """The abstract syntax need not be offered; whatever the reference is then, it is the same in the answer."""
     value = der(0xA2, reference, der(0xA0, VALUE))
-    (found,), side = asked(connect(proof(value), contexts=ACSE_CONTEXT + MMS_CONTEXT))
+    (found,), side = asked(connect_by_hand(proof(value), contexts=ACSE_CONTEXT + MMS_CONTEXT))
     assert isinstance(found, AssociateInd)
     assert found.proof == VALUE
     side.accept(INITIATE_RESPONSE, ANSWER)
@@ -142,7 +123,7 @@ def test_without_the_presentation_context(reference: bytes) -> None:
 
 def test_explicitly_tagged_external_is_tolerated() -> None:
     value = der(0xA2, der(0x28, bytes.fromhex("020105"), der(0xA0, VALUE)))
-    (found,), _ = asked(connect(proof(value)))
+    (found,), _ = asked(connect_by_hand(proof(value)))
     assert isinstance(found, AssociateInd)
     assert found.proof == VALUE
 
@@ -179,7 +160,7 @@ REJECTED: dict[str, tuple[bytes, int]] = {
 def test_rejected_permanent(name: str) -> None:
     """AARE in CPR: rejected-permanent with the diagnostic that says what is missing."""
     fields, diagnostic = REJECTED[name]
-    (found,), side = asked(connect(fields))
+    (found,), side = asked(connect_by_hand(fields))
     assert isinstance(found, EnvFault)
     assert found.mnemonic == "AUTH_MECH_NOT_USED_RQ"
     _note(found)
@@ -210,7 +191,7 @@ FAULTY: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", ABORTED)
 def test_an_unusable_alternative_is_answered_by_p_abort(name: str) -> None:
     fields, mnemonic = ABORTED[name]
-    (found,), side = asked(connect(fields))
+    (found,), side = asked(connect_by_hand(fields))
     assert isinstance(found, EnvFault)
     assert found.mnemonic == mnemonic
     assert p_abort(side.data_to_send())
@@ -219,7 +200,7 @@ def test_an_unusable_alternative_is_answered_by_p_abort(name: str) -> None:
 @pytest.mark.parametrize("name", FAULTY)
 def test_a_faulty_authentication_value(name: str) -> None:
     fields, mnemonic = FAULTY[name]
-    (found,), side = asked(connect(fields))
+    (found,), side = asked(connect_by_hand(fields))
     assert isinstance(found, EnvFault)
     assert found.mnemonic == mnemonic
     assert side.data_to_send()[7] == 0x19  # an ABORT
@@ -230,13 +211,13 @@ def test_every_truncation_of_the_fields() -> None:
     """However a length inside is wrong, it ends; nothing but a whole value is ever handed up."""
     whole = proof(der(0xA2, bytes.fromhex("020105"), der(0xA0, der(0xA0, der(0x80, b"c")))))
     for size in range(len(whole)):
-        found, side = asked(connect(whole[:size]))
+        found, side = asked(connect_by_hand(whole[:size]))
         assert all(isinstance(entry, EnvFault) for entry in found), size
         assert side.closed
 
 
 def test_another_application_context() -> None:
-    field_context = connect(proof()).replace(BASIC_AC, bytes.fromhex("a107060528ca220101"))
+    field_context = connect_by_hand(proof()).replace(BASIC_AC, bytes.fromhex("a107060528ca220101"))
     (found,), side = asked(field_context)
     assert isinstance(found, EnvFault)
     assert found.mnemonic == "INV_APPL_CNTX_RQ"
@@ -244,7 +225,7 @@ def test_another_application_context() -> None:
 
 
 def test_p_abort_on_request() -> None:
-    _, side = asked(connect(proof()))
+    _, side = asked(connect_by_hand(proof()))
     side.provider_abort()
     assert p_abort(side.data_to_send())
     assert side.closed
@@ -312,7 +293,7 @@ def test_a_responder_that_does_not_authenticate_itself(fields: bytes) -> None:
 
 # --- nothing falls back -----------------------------------------------------------------------------------------------
 def test_other_modes_do_not_meet() -> None:
-    (found,), side = asked(connect(proof()), SECURE_RESPONDER)
+    (found,), side = asked(connect_by_hand(proof()), SECURE_RESPONDER)
     assert isinstance(found, EnvFault)
     assert found.mnemonic == "INV_APPL_CNTX_RQ"
     assert side.closed
@@ -350,7 +331,7 @@ def test_calls_that_do_not_go_together() -> None:
     plain.transport()
     with pytest.raises(LocalError):
         plain.initiator.associate(INITIATE, VALUE)
-    _, side = asked(connect(proof()))
+    _, side = asked(connect_by_hand(proof()))
     with pytest.raises(LocalError):
         side.accept(INITIATE_RESPONSE)
 
