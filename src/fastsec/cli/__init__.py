@@ -15,6 +15,7 @@ End-to-end security (IEC 62351-4, native mode) for MMS / IEC 61850.
 commands:
   gateway FILE.toml             secure unmodified MMS clients and servers
   gateway --check FILE.toml     only say what is wrong with the file
+  access explain FILE.toml ...  what roles may do at a route of the gateway
   pki init DIR                  make a trial authority
   pki issue DIR NAME --osi AP-TITLE:AE-QUALIFIER [--tls HOST]
                                 issue certificates under it
@@ -30,6 +31,7 @@ fastsec COMMAND --help tells more.
 COMMANDS: Final = {
     "gateway": "fastsec.cli.gateway",
     "pki": "fastsec.cli.pki",
+    "access": "fastsec.cli.access",
     "inspect": "fastsec.cli.inspect",
     "metrics": "fastsec.cli.metrics",
     "conformance": "fastsec.cli.conformance",

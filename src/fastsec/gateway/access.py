@@ -55,7 +55,7 @@ def _policy(name: str, table: Table, problems: Problems) -> AccessPolicy:
     if below is not None:
         given: dict[int, str] = {}
         for key in below.values:
-            role = _role(key)
+            role = role_of(key)
             row = below.each(key, _grant, maximum=limits.OUR_ACCESS_GRANTS)
             if role is None:
                 below.error(key, f"{key}: no role of IEC 62351-8; {_ROLE_HINT}")
@@ -91,7 +91,8 @@ def _grant(value: Any) -> Grant:
         raise Wrong(f"{error}; {example}") from None
 
 
-def _role(key: str) -> int | None:
+def role_of(key: str) -> int | None:
+    """The number of a role that is written as its name or as a number; None for anything else."""
     known = rights.ROLE_NAMES.get(key)
     if known is not None:
         return known
