@@ -89,7 +89,7 @@ class RevocationService:
         self._stamps: dict[Path, tuple[int, ...]] = {}
         for file in self._files:
             self._stamps[file] = _stamp(file)
-            self.known.replace(str(file), _read(file))
+            self.known.replace(str(file), read_lists(file))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -163,7 +163,7 @@ class RevocationService:
         Raises: ConfigError for a file that cannot be used; then nothing has changed.
         """
         wanted = self._files if files is None else tuple(dict.fromkeys(Path(file) for file in files))
-        read = [(file, _stamp(file), _read(file)) for file in wanted]
+        read = [(file, _stamp(file), read_lists(file)) for file in wanted]
         self.known.policy = policy
         changed = False
         for file, stamp, lists in read:
@@ -457,7 +457,7 @@ class RevocationService:
                 continue
             self._stamps[file] = stamp
             try:
-                changed |= self.known.replace(str(file), _read(file))
+                changed |= self.known.replace(str(file), read_lists(file))
             except ConfigError as error:
                 _log.warning("the CRL file has changed and cannot be used, the list from before stays: %s", error)
         return changed
@@ -496,7 +496,8 @@ def _stamp(file: Path) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _read(file: Path) -> tuple[RevocationList, ...]:
+def read_lists(file: Path) -> tuple[RevocationList, ...]:
+    """The CRLs of a file, parsed; ConfigError if it cannot be used."""
     try:
         return tuple(RevocationList(der) for der in load_crls(file))
     except PeerError as error:
