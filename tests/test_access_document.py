@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+
+import pytest
 
 from fastsec import limits
 from fastsec.access import needs, rights
 from fastsec.access.judge import Judge
 from fastsec.access.policy import AccessPolicy, Grant
 from fastsec.access.rights import Right
+from fastsec.cli import main
 from fastsec.gateway import settings
 from fastsec.mms import services
 from fastsec.pki.roles import ROLE_NAMES, RoleGrant
@@ -81,3 +85,13 @@ def test_the_example() -> None:
     assert not operates(1, "XCBR1")
     assert not operates(1, "CSWI1$CO$Pos$Oper")
     assert not operates(-1, "XCBR1$CO$Pos$Oper")
+
+
+def test_the_explanation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
+    (shown,) = re.findall(r"```\n\$ fastsec (.*?)```", TEXT, re.S)
+    command, _, output = shown.partition("\n")
+    (tmp_path / "der.toml").write_text(HEAD + text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command)) == 1
+    assert capsys.readouterr().out == output

@@ -131,6 +131,17 @@ def test_more_variables_than_are_looked_at_are_counted() -> None:
     assert len(found.names) == many
 
 
+def test_what_is_remembered_of_variables_is_bounded() -> None:
+    """An alternate access may be as long as the PDU: such a variable is read anew each time."""
+    services._known_variable.cache_clear()
+    long = variable("MMXU1$MX$HA", alternate=tlv(0xA5, bytes(30_000)))
+    assert services.parse(read(tlv(0xA0, long))).names == (Name(LD, "MMXU1$MX$HA"),)
+    assert services._known_variable.cache_info().currsize == 0
+    for number in range(5000):
+        services.parse(read(variables(f"GGIO1$ST$Ind{number}")))
+    assert services._known_variable.cache_info().currsize <= 4096
+
+
 def test_lists_are_defined_with_their_members_and_deleted_by_name() -> None:
     found = services.parse(service(11, name("ds", "@") + variables("GGIO1$ST$Ind1", None)))
     assert found.list_name == Name("@", "ds")

@@ -18,6 +18,7 @@ from fastsec.errors import DecodeError
 
 CONFIRMED_REQUEST: Final = 0xA0
 _STEP: Final = "MMS request"
+_KNOWN_MAX: Final = 200  # octets of an entry of listOfVariable that is remembered
 _HEADER_MAX: Final = 7  # two identifier octets and five length octets: more is nobody's usual encoding
 
 # ConfirmedServiceRequest: the number of its tag and its name. Those in _PRIMITIVE have no constructed content.
@@ -208,7 +209,8 @@ def _variables(members: Reader) -> tuple[tuple[Name, ...], int, str]:
         if count > limits.OUR_MMS_VARIABLES_MAX:
             odd = f"more than {limits.OUR_MMS_VARIABLES_MAX} variables"
             continue
-        name = _variable(members.raw())
+        raw = members.raw()
+        name = _known_variable(raw) if len(raw) <= _KNOWN_MAX else _variable(raw)
         if name is None:
             odd = "a variable without a name"
         else:
@@ -216,7 +218,6 @@ def _variables(members: Reader) -> tuple[tuple[Name, ...], int, str]:
     return tuple(names), count, odd
 
 
-@lru_cache(maxsize=4096)
 def _variable(raw: bytes) -> Name | None:
     """The name in an entry of listOfVariable, None where it goes by an address or a description."""
     entry = _expect(Reader(raw, step=_STEP), 0x30)
@@ -230,6 +231,9 @@ def _variable(raw: bytes) -> Name | None:
         raise DecodeError(f"tag {entry.tag:02X} is no AlternateAccess", step=_STEP)
     entry.finish()
     return name
+
+
+_known_variable = lru_cache(maxsize=4096)(_variable)  # clients ask for the same ones again and again
 
 
 def _accessed(service: str, reader: Reader) -> Request:
