@@ -72,7 +72,7 @@ def take_roles(
             tokens += 1
     token: VerifiedToken | None = None
     if att_cert is not None:
-        verifier = _Verifier(AttributeCertificate(att_cert), roles, trust, utc_ms, may_ask, establishing)
+        verifier = _Verifier(_parsed(att_cert), roles, trust, utc_ms, may_ask, establishing)
         token = verifier.verify(certificate, cert_path)
         findings += verifier.findings
         questions = verifier.questions
@@ -229,7 +229,7 @@ class _Verifier:
                 failed = fault(number, f"issuer of the attribute certificate: {error}", *error.also, named(word))
                 continue
             try:
-                _check_signature(self.token.der, issuer.der)
+                _check_signature(self.token, issuer)
             except IntegrityError:
                 # Of several keys of one issuer another may fit.
                 failed = fault(2, "signature of the attribute certificate does not verify", named("AT_INTEGRITY_FAIL"))
@@ -245,7 +245,7 @@ class _Verifier:
             if self.token.issuer not in der or len(found) == _CANDIDATES:
                 continue
             try:
-                certificate = Certificate(der)
+                certificate = _certificate(der)
             except HandshakeError:
                 continue  # an authority above may have a key that only authorities have
             if certificate.is_source_of_authority and certificate.has_usage(oids.KU_DIGITAL_SIGNATURE):
@@ -288,9 +288,19 @@ class _Verifier:
             self.questions += found.questions
 
 
+# A peer presents the same token in each of its handshakes. What depends on the octets alone is found out once; what
+# raises is not kept, and a full cache forgets the oldest.
 @lru_cache(maxsize=1024)
-def _check_signature(token: bytes, issuer: bytes) -> None:
-    """IntegrityError unless the signature is the issuer's. What is good stays good, so it is found out once; errors
-    are not kept."""
-    parsed = AttributeCertificate(token)
-    Certificate(issuer).public_key.verify(parsed.signature_algorithm, parsed.tbs, parsed.signature)
+def _parsed(token: bytes) -> AttributeCertificate:
+    return AttributeCertificate(token)
+
+
+@lru_cache(maxsize=64)
+def _certificate(der: bytes) -> Certificate:
+    return Certificate(der)
+
+
+@lru_cache(maxsize=1024)
+def _check_signature(token: AttributeCertificate, issuer: Certificate) -> None:
+    """IntegrityError unless the signature is the issuer's."""
+    issuer.public_key.verify(token.signature_algorithm, token.tbs, token.signature)

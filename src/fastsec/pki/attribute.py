@@ -74,6 +74,7 @@ class AttributeCertificate:
 
     __slots__ = (
         "_extensions",
+        "_read",
         "_tbs",
         "authority_key_id",
         "crl_urls",
@@ -112,6 +113,7 @@ class AttributeCertificate:
         self.ocsp_urls: tuple[str, ...] = ()
         self.no_revocation = False
         self._extensions = b""
+        self._read = False
         if len(der) > limits.OUR_ATT_CERT_MAX:
             raise fault(1, f"attribute certificate of {len(der)} octets")
         try:
@@ -209,6 +211,8 @@ class AttributeCertificate:
         HandshakeError "attribute-certificate" for one that is unknown and critical, stands twice or is malformed, and
         where more than one says how revocation is learned (62351-9).
         """
+        if self._read:
+            return
         seen: set[str] = set()
         reader = Reader(self._extensions, step="extensions")
         try:
@@ -237,6 +241,7 @@ class AttributeCertificate:
             raise error if error.check == CHECK else fault(11, f"extension malformed: {error}") from None
         if len(seen & _REVOCATION_SOURCES) > 1:
             raise fault(10, "more than one extension says how revocation is learned")
+        self._read = True
 
     def belongs_to(self, certificate: Certificate) -> int:
         """0 if the holder is the owner of this certificate, else the number of the event (62351-9 group 3)."""
