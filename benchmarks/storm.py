@@ -96,8 +96,8 @@ def run(report: harness.Report, full: bool, seconds: float = SECONDS, rounds: in
     idle, stormy = sorted(kinds["idle"]), sorted(kinds["storm"])
     each = rounds * seconds
     report.progress(
-        f"storm: {len(idle)} + {len(stormy)} requests; {made / (each + 3 * rounds):.0f} new associations/s; server busy "
-        f"{cpu['idle'] / each:.0%} idle, {cpu['storm'] / each:.0%} in the storm; {' '.join(worst)}"
+        f"storm: {len(idle)} and {len(stormy)} requests; {made / (each + 3 * rounds):.0f} new associations/s; "
+        f"server busy {cpu['idle'] / each:.0%} idle, {cpu['storm'] / each:.0%} in the storm; {' '.join(worst)}"
     )
     spread = harness.spread_of(p99s["storm"]) if rounds > 1 else 0.0
     for point, share in POINTS.items():
