@@ -55,7 +55,7 @@ KEYS = documented()
 TABLES = (
     "[identity]", "[trust]", "[tls]", "[policy]", "[[route]]", "[route.near]", "[route.near.local]",
     "[route.near.remote]", "[gateway]", "[log]",
-    "[access.NAME]",
+    "[access.NAME]", "[events]",
     "[metrics]", "[a_profile]", "[a_profile.local]", "[a_profile.remote]",
 )  # fmt: skip
 
@@ -210,6 +210,7 @@ def values_of(kind: str) -> tuple[list[str], list[str]]:
     known: dict[str, tuple[list[str], list[str]]] = {
         "file": (['"a b.pem"'], ["1", '""', '["x"]']),
         "directory": (['"/var/lib/x"'], ["1", '""']),
+        "word": (['"gw-1.example"'], ["1", '""', '"two words"', '"\u00fc"']),
         "string": (['"some text"'], ["1", '""']),
         "list of files": (['["a.pem", "b.pem"]'], ['"a.pem"', "[1]", '["a.pem", "a.pem"]']),
         "identity": (['"1.1.1.999.7:12"'], ['"1.1.1.999.7"', '"cc"', "12"]),

@@ -171,6 +171,8 @@ class End(AssociationHandler):
     def confirmed(self, assoc: Connection) -> None:
         """The far side has proved itself in full."""
         self.bridge.log.debug("the peer is confirmed")
+        if self.bridge.watch is not None:
+            self.bridge.watch(assoc, True, None)
 
     def release_requested(self, assoc: Connection) -> Awaitable[None] | None:
         """This side wants to release: release the other, then answer."""
@@ -181,6 +183,8 @@ class End(AssociationHandler):
         self.over = True
         self.connection = assoc
         self.unhold()
+        if self.side == SECURED and self._bridge is not None and self._bridge.watch is not None:
+            self._bridge.watch(assoc, False, error)
         if self.answer is not None and not self.answer.done():
             self.answer.set_exception(error or Aborted("peer", None, "ended before it was open"))
         if self.ended_at is not None and not self.ended_at.done():
@@ -233,6 +237,7 @@ class Bridge:
     Attributes:
         request: the initiate-Request, while the other side is being opened.
         concluded: a conclude-Response was relayed.
+        watch: told when the secured side is confirmed (True), and of its end (False) with its error; or None.
 
     Arguments:
         incoming: handler of the side that comes in.
@@ -246,7 +251,7 @@ class Bridge:
 
     __slots__ = (
         "_done", "_first", "_joined", "_open_other", "_rejecting", "_releasing", "_turn", "_within", "concluded",
-        "incoming", "log", "outgoing", "request",
+        "incoming", "log", "outgoing", "request", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -264,6 +269,7 @@ class Bridge:
         self.outgoing: End | None = None
         self.request = b""
         self.concluded = False
+        self.watch: Callable[[Connection, bool, FastsecError | None], None] | None = None
         self.log = log
         self._open_other = open_other
         self._done: Callable[[Bridge], None] | None = done

@@ -23,6 +23,7 @@ from fastsec.gateway.tables import Address, Network, Problem
 from fastsec.pki.identity import OsiName
 
 if TYPE_CHECKING:
+    from fastsec.gateway.events import EventSettings
     from fastsec.gateway.metrics import MetricsSettings
 
 Role = Literal["client", "server"]
@@ -180,6 +181,7 @@ class Settings:
         drain: seconds that SIGTERM gives open associations.
         state: directory that keeps the replay memory over a restart, or None.
         metrics: where they are served, or None.
+        events: how security events are recorded; None: in the log alone.
         warnings: doubtful things.
         positions: lines, for later messages.
     """
@@ -193,5 +195,6 @@ class Settings:
     drain: float
     state: Path | None
     metrics: MetricsSettings | None
+    events: EventSettings | None
     warnings: tuple[Problem, ...]
     positions: Positions

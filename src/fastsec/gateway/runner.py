@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastsec.aio.setup import Maker
     from fastsec.aio.tls import TLSConfig
     from fastsec.config import Config
+    from fastsec.errors import FastsecError
     from fastsec.gateway.bridge import Opener
     from fastsec.gateway.logs import Log
     from fastsec.gateway.model import Route
@@ -62,12 +63,14 @@ class Runner:
         addresses: host and port of each listener, near first.
         meters: of the plain and of the secured side.
         doors: side and door of each listener.
+        watch: see ``Bridge``; for all of them.
     """
 
     def __init__(self, route: Route, config: Config, tls: TLSConfig | None, log: Log) -> None:
         self.route = route
         self.log = log
         self.bridges: set[Bridge] = set()
+        self.watch: Callable[[Connection, bool, FastsecError | None], None] | None = None
         self.meters = (Meter(route.name, PLAIN), Meter(route.name, SECURED))
         self.doors: list[tuple[str, Admission]] = []
         self._config = config
@@ -217,6 +220,7 @@ class Runner:
     def _bridge(self, end: End, opener: Opener) -> Bridge:
         log = self.log.having(assoc=next(_numbers))
         bridge = Bridge(end, opener, self.route.connect_timeout, log, self._done, self._turn)
+        bridge.watch = self.watch
         self.bridges.add(bridge)
         return bridge
 

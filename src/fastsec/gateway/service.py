@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fastsec.errors import ConfigError
-from fastsec.gateway import logs, material
+from fastsec.gateway import events, logs, material
+from fastsec.gateway.events import Events
 from fastsec.gateway.logs import Log
 from fastsec.gateway.metrics import server_of
-from fastsec.gateway.model import Route, Settings, SettingsError
+from fastsec.gateway.model import Settings, SettingsError
 from fastsec.gateway.notify import Notifier
 from fastsec.gateway.runner import Runner
 
 if TYPE_CHECKING:
-    from fastsec.events import EventSink
     from fastsec.gateway.material import Expiry, Material
 
 DAILY: Final = 24 * 3600.0
@@ -43,7 +43,9 @@ class Gateway:
         loaded: the files it names.
         notifier: the service manager.
         key_log: see ``Config``.
+        recorded: where the events of ``loaded`` go.
     Attributes:
+        events: likewise.
         runners: one per route, in the order of the file.
         metrics: serves them, or None.
         reloads: how many could be used (True) and could not (False).
@@ -56,8 +58,10 @@ class Gateway:
         loaded: Material,
         notifier: Notifier | None = None,
         key_log: Callable[[str], None] | None = None,
+        recorded: Events | None = None,
     ) -> None:
         self.settings = settings
+        self.events = recorded or Events(settings)
         self._key_log = key_log
         self.log = Log()
         self._loaded = loaded
@@ -68,6 +72,8 @@ class Gateway:
             Runner(route, config, tls, Log(route=route.name))
             for route, config, tls in zip(settings.routes, loaded.configs, loaded.tls, strict=True)
         ]
+        for runner in self.runners:
+            runner.watch = self.events.watch(runner.route)
         self.since = time.time()
         self.reloads = {True: 0, False: 0}
         self.metrics = server_of(self, settings.metrics) if settings.metrics is not None else None
@@ -89,6 +95,7 @@ class Gateway:
                 "no [gateway] state directory: requests from before this start are refused instead of remembered"
             )
         self._warn_expiry()
+        self.events.start()
         try:
             for runner in self.runners:
                 try:
@@ -129,19 +136,22 @@ class Gateway:
         """Read certificates, keys, anchors and CRLs again, for new associations; False if they are not usable."""
         self._notifier.reloading()
         try:
-            loaded = material.load(self.settings, _sinks, self._key_log)
+            loaded = material.load(self.settings, self.events.sink, self._key_log)
             if loaded.credential.name != self._loaded.credential.name:
                 raise ConfigError(
                     f"the new certificate is for {loaded.credential.name}, not {self._loaded.credential.name}; "
                     "another identity needs a restart"
                 )
+            collector = self.events.load_tls()
         except ConfigError as error:
+            self.events.not_reloaded(error)
             for line in str(error).splitlines():
                 self.log.error(f"not reloaded, going on with what was loaded before: {line}")
             self.reloads[False] += 1
             self._notifier.ready(self.status())
             return False
         self._loaded = loaded
+        self.events.reloaded(collector)
         self.reloads[True] += 1
         for runner, config, tls in zip(self.runners, loaded.configs, loaded.tls, strict=True):
             runner.renew(config, tls)
@@ -172,6 +182,7 @@ class Gateway:
         await asyncio.gather(*(runner.end() for runner in self.runners))
         if self.metrics is not None:
             await self.metrics.close()
+        await asyncio.get_running_loop().run_in_executor(None, self.events.close)
 
     def status(self) -> str:
         """A line for ``systemctl status``."""
@@ -247,11 +258,6 @@ class Gateway:
         )
 
 
-def _sinks(route: Route) -> EventSink:
-    """Where the security events of a route go: to the log, in words, with the route's name."""
-    return Log(route=route.name).event
-
-
 def prepare(settings: Settings, key_log: Callable[[str], None] | None = None) -> tuple[Gateway, list[str]]:
     """A gateway for ``settings``, not yet started, and what is doubtful about its files.
 
@@ -260,9 +266,15 @@ def prepare(settings: Settings, key_log: Callable[[str], None] | None = None) ->
     Errors:
         SettingsError: a file it names cannot be used.
     """
-    loaded = material.load(settings, _sinks, key_log)
-    doubts = [f"{settings.path}: {problem}" for problem in (*settings.warnings, *loaded.warnings)]
-    return Gateway(settings, loaded, Notifier(), key_log), doubts
+    recorded = Events(settings)
+    try:
+        loaded = material.load(settings, recorded.sink, key_log)
+    except ConfigError as error:
+        recorded.refused(error)
+        raise
+    warnings = (*settings.warnings, *loaded.warnings, *recorded.warnings)
+    doubts = [f"{settings.path}: {problem}" for problem in warnings]
+    return Gateway(settings, loaded, Notifier(), key_log, recorded), doubts
 
 
 def serve(
@@ -339,8 +351,9 @@ def check(settings: Settings, now: float | None = None) -> tuple[list[str], list
     Errors:
         SettingsError: a file cannot be used.
     """
-    loaded = material.load(settings, _sinks)
-    doubts = [f"{settings.path}: {problem}" for problem in (*settings.warnings, *loaded.warnings)]
+    loaded = material.load(settings, events.in_words)
+    warnings = (*settings.warnings, *loaded.warnings, *events.check(settings))
+    doubts = [f"{settings.path}: {problem}" for problem in warnings]
     doubts += [
         f"{settings.path}: {sentence}"
         for _, sentence in material.expiring(loaded.expiries, time.time() if now is None else now)

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from fastsec import limits, profile
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
-from fastsec.gateway import access, metrics, tables, tls_settings
+from fastsec.gateway import access, events, metrics, tables, tls_settings
 from fastsec.gateway.model import (
     Binding,
     Dial,
@@ -120,6 +120,7 @@ class _File:
         own.done()
         measured = metrics.read(top, self.problems)
         tls = top.table("tls", "[tls]")
+        recorded = events.read(top, self.problems, self.file, lambda own: self._tls(own, tls, identity), tls)
         policy = top.table("policy", "[policy]")
         self._policy(policy, None)
         self._tls(tls, None, identity)
@@ -140,6 +141,7 @@ class _File:
             drain=drain,
             state=state,
             metrics=measured,
+            events=recorded,
             warnings=tuple(self.problems.warnings),
             positions=self.problems.positions,
         )
