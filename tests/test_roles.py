@@ -579,6 +579,40 @@ def test_associations_of_one_peer_with_different_tokens_keep_apart() -> None:
     assert pairs[1].server.association.roles == (GRANT,)
 
 
+def with_token(endpoints: Any, der: bytes) -> ConnectionPair:
+    """A further association between the same two, in which the client presents this token."""
+    endpoints[0].config = replace(endpoints[0].config, credential=holding(CLIENT, der))
+    return ConnectionPair(endpoints=endpoints).open().confirm()
+
+
+@pytest.mark.event("IEC62351-8:1.10")
+@pytest.mark.parametrize("later", [None, OPERATION_DELETE], ids=["granted anew", "taken away"])
+def test_what_a_later_token_has_outdated_is_not_granted_any_more(later: int | None) -> None:
+    """The sequence number of a change of status: of two tokens that are both valid the newer counts."""
+    old = token(CLIENT, [UserRoleInfo((1,), sequence=6), UserRoleInfo((0,))])
+    first = ConnectionPair(config(CLIENT, credential=holding(CLIENT, old)), config(SERVER, roles=believing()))
+    first.open().confirm()
+    assert [grant.role for grant in first.server.association.roles] == [1, 0]
+    second = with_token(first.endpoints, token(CLIENT, [UserRoleInfo((1,), operation=later, sequence=7)]))
+    assert [grant.role for grant in second.server.association.roles] == ([] if later else [1])
+    assert not second.server.raised
+    third = with_token(first.endpoints, old)
+    assert [grant.role for grant in third.server.association.roles] == [0]
+    assert third.server.details == ["IEC62351-8:1.10"]
+    first.client.update_keys()
+    first.move()
+    assert [grant.role for grant in first.server.association.roles] == [0]
+    assert first.server.details == ["IEC62351-8:1.10"]
+    assert len(first.server.seen(RolesChanged)) == 1
+
+
+@pytest.mark.event("IEC62351-8:1.10")
+def test_of_two_numbers_in_one_token_the_higher_counts() -> None:
+    pair = open_with(token(CLIENT, [UserRoleInfo((1,), None, 1, sequence=6), UserRoleInfo((1,), None, 2, sequence=7)]))
+    assert [(grant.role, grant.revision) for grant in pair.server.association.roles] == [(1, 2)]
+    assert pair.server.details == ["IEC62351-8:1.10"]
+
+
 def test_certpath_is_left_out_first_where_there_is_no_room_and_never_the_token() -> None:
     own = config(CLIENT, credential=holding(CLIENT, token(CLIENT), [root().root]), policy=Policy())
     for maximum in (10_000, 1200):

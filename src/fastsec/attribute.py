@@ -89,6 +89,7 @@ def take_roles(
     return replace(
         peer,
         roles=_together(judged),
+        withdrawn=tuple((key, number) for one in judged for key, number in one.withdrawn.items() if number is not None),
         token=token,
         findings=tuple(dict.fromkeys(peer.findings + findings)),
         questions=peer.questions + questions,

@@ -272,12 +272,12 @@ class DataPhase(Engine):
             executor = trust.revocation.place(found.questions)
             work = partial(settle, found, roles, trust, now.utc_ms, establishing=False)
             self._outputs.append(Run(Job(work, self._peer_was_checked, executor)))
-        elif self.peer is not None and job.result != self.peer:
+        elif self.peer is not None:
             before, self.peer = self.peer, job.result
-            self._raise_findings(tuple(event for event in job.result.findings if event not in before.findings))
             if self._called is not None:
-                self.peer = self._endpoint.share(self._called, job.result)
-            if before.roles != job.result.roles:
+                self.peer = self._endpoint.share(self._called, self.peer)
+            self._raise_findings(tuple(event for event in self.peer.findings if event not in before.findings))
+            if before.roles != self.peer.roles:
                 self._outputs.append(RolesChanged())
 
     def _raise_findings(self, findings: tuple[SecurityEvent, ...]) -> None:

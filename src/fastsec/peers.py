@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastsec import limits
@@ -20,6 +20,7 @@ from fastsec._core.crypto import random_bytes
 from fastsec.config import Config
 from fastsec.errors import ConfigError, LimitReached
 from fastsec.instant import Instant
+from fastsec.pki.roles import RoleSequences
 from fastsec.replay import ReplayMemory
 from fastsec.secpdu.timestamp import time_key, time_text
 
@@ -60,6 +61,7 @@ class PeerNumbers:
         "_worker",
         "live_as_client",
         "live_as_server",
+        "sequences",
         "unconfirmed",
         "verified",
     )
@@ -79,6 +81,7 @@ class PeerNumbers:
         self._stamps: dict[int, int] = {}
         self.live_as_client: set[int] = set()
         self.live_as_server: set[int] = set()
+        self.sequences = RoleSequences()
         self.unconfirmed: dict[Evictable, int] = {}
         self.verified: VerifiedPeer | None = None
 
@@ -349,8 +352,13 @@ class Endpoint:
     # --- sharing ---
 
     def share(self, name: OsiName, peer: VerifiedPeer) -> VerifiedPeer:
-        """One object for all associations of a peer with the same certificate, so that an idle one stays small."""
+        """One object for all associations of a peer with the same certificate, so that an idle one stays small; without
+        roles that a later token of the peer has outdated."""
         numbers = self.numbers(name.oid)
+        if peer.roles or peer.withdrawn:
+            roles, findings = numbers.sequences.judge(peer.roles, peer.withdrawn)
+            if findings:
+                peer = replace(peer, roles=roles, findings=tuple(dict.fromkeys(peer.findings + findings)))
         kept = numbers.verified
         if (
             kept is not None

@@ -18,7 +18,7 @@ from fastsec.pki.attribute import VerifiedToken
 from fastsec.pki.certificate import Certificate, name_text
 from fastsec.pki.findings import Cert, certificate_event
 from fastsec.pki.revocation import Question, Revocations, may_match
-from fastsec.pki.roles import RoleGrant
+from fastsec.pki.roles import RoleGrant, Withdrawn
 
 Binding = Literal["subject", "registered-id", "either"]
 _BINDINGS: Final = ("subject", "registered-id", "either")
@@ -41,6 +41,7 @@ class VerifiedPeer:
         chain: the authorities, issuer first, trust anchor last.
         roles: what its tokens grant of what counts here; ``fastsec.attribute`` puts them in.
         token: its attribute certificate, if it may grant roles here.
+        withdrawn: roles that its tokens take away, with the number of that change.
         questions: what has to be asked about its revocation, then ``TrustStore.settle``; only if ``may_ask``.
     """
 
@@ -51,6 +52,7 @@ class VerifiedPeer:
     chain: tuple[Certificate, ...]
     roles: tuple[RoleGrant, ...] = ()
     token: VerifiedToken | None = None
+    withdrawn: Withdrawn = ()
     questions: tuple[Question, ...] = ()
 
     @property

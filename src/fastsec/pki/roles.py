@@ -254,5 +254,44 @@ def judge(infos: Sequence[UserRoleInfo], trust: RoleTrust, source: Source) -> Ju
     return Judged(tuple(grants), withdrawn, findings)
 
 
+Withdrawn = tuple[tuple[tuple[int, str, str], int], ...]
+
+
+class RoleSequences:
+    """The highest statusChangeSequenceNumber that was seen of each role of one peer: what an older token says of it is
+    outdated. Bounded; not kept over a restart."""
+
+    __slots__ = ("_highest",)
+
+    def __init__(self) -> None:
+        self._highest: dict[tuple[int, str, str], int] = {}
+
+    def judge(
+        self, grants: tuple[RoleGrant, ...], withdrawn: Withdrawn
+    ) -> tuple[tuple[RoleGrant, ...], tuple[SecurityEvent, ...]]:
+        """The grants that are not outdated, and an event if some are.
+
+        Arguments:
+            grants: of a verified peer.
+            withdrawn: (role, aor, definition) and number of what its tokens take away.
+        """
+        highest = self._highest
+        told = [((grant.role, grant.aor, grant.definition), grant.sequence) for grant in grants]
+        for key, number in (*told, *withdrawn):
+            if number is not None and number > highest.get(key, -1):
+                highest[key] = number
+                if len(highest) > limits.OUR_ROLE_SEQUENCES:
+                    del highest[next(iter(highest))]
+        kept = tuple(
+            grant
+            for grant, (key, number) in zip(grants, told, strict=True)
+            if number is None or number >= highest.get(key, -1)
+        )
+        if len(kept) == len(grants):
+            return grants, ()
+        old = next(grant for grant in grants if grant not in kept)
+        return kept, (named("AT_SEQ_NR_FAIL", reason=f"role {old.role}: {old.sequence} is not the newest"),)
+
+
 def _some(roles: Sequence[int]) -> str:
     return ", ".join(map(str, roles[:8]))

@@ -22,6 +22,7 @@ from fastsec.pki.roles import (
     OPERATION_CHANGE,
     OPERATION_DELETE,
     RoleGrant,
+    RoleSequences,
     RoleTrust,
     UserRoleInfo,
     judge,
@@ -242,6 +243,17 @@ def test_delete_gives_nothing_and_is_told() -> None:
     judged = judge([PLAIN._replace(operation=OPERATION_DELETE, sequence=4)], RoleTrust(), "certificate")
     assert not judged.grants
     assert judged.withdrawn == {(1, "", "IEC62351-8"): 4}
+
+
+def test_numbers_that_are_remembered_are_bounded() -> None:
+    sequences = RoleSequences()
+    grants = [RoleGrant(1, f"area {n}", 0, "IEC62351-8", "certificate", 9) for n in range(300)]
+    for grant in grants:
+        assert sequences.judge((grant,), ()) == ((grant,), ())
+    older = [replace(grant, sequence=8) for grant in grants]
+    assert sequences.judge((older[299],), ())[0] == ()
+    assert sequences.judge((older[0],), ())[0] == (older[0],)  # forgotten
+    assert len(sequences._highest) == 256
 
 
 @pytest.mark.parametrize(
