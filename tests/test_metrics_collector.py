@@ -39,7 +39,7 @@ def full_meter(route: str = "north", side: str = "secured") -> Meter:
     made.durations.observe(99.0)
     made.key_updates = 13
     made.events = {"IEC62351-4:1.3": 14}
-    made.tls, made.tls_failed = [15, 16], {"other": 17}
+    made.tls, made.tls_failed = [15, 16, 22], {"other": 17}
     seen = made.admissions
     seen.accepted, seen.full, seen.unopened, seen.silent, seen.late = 18, 19, 30, 8, 2
     made.half_open = 21
@@ -67,7 +67,7 @@ def test_every_definition_comes_out_once_with_its_labels() -> None:
     found = [metric.name for metric in collector.collect()]
     assert sorted(found) == sorted(each.name.removesuffix("_total") for each in DEFINITIONS)
     for family in collector.families():
-        assert family.samples, family.definition.name
+        assert family.samples or family.definition.name == "fastsec_revocation_next_update_timestamp_seconds"
         for labels, value in family.samples:
             assert len(labels) == len(family.definition.labels), family.definition.name
             assert isinstance(value, Histogram) == (family.definition.kind == "histogram")
@@ -106,8 +106,9 @@ def test_what_a_meter_counted_is_what_is_shown() -> None:
         "handshake_duration_seconds_bucket{le=10.0,route=north}": 1,
         "handshake_duration_seconds_bucket{le=+Inf,route=north}": 2,
         "key_updates_total{route=north}": 13,
-        "tls_handshakes_total{resumed=false,route=north}": 15,
-        "tls_handshakes_total{resumed=true,route=north}": 16,
+        "tls_handshakes_total{kind=full,route=north}": 15,
+        "tls_handshakes_total{kind=resumed,route=north}": 16,
+        "tls_handshakes_total{kind=anew,route=north}": 22,
         "tls_handshakes_failed_total{cause=other,route=north}": 17,
         "connections_accepted_total{route=north,side=secured}": 18,
         "connections_full_total{route=north,side=secured}": 19,

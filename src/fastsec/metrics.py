@@ -97,6 +97,7 @@ def _unopened(meter: Meter) -> _Rows:
     return [(("silent",), seen.silent), (("late",), seen.late), (("other",), max(rest, 0))]
 
 
+_TLS_KINDS: Final = ("full", "resumed", "anew")
 _PER_METER: Final[tuple[_PerMeter, ...]] = (
     _counter("fastsec_pdus_total", "PDUs of the protected protocol, verified and delivered, or protected and sent.",
              (*_BOTH, "direction"),
@@ -124,8 +125,9 @@ _PER_METER: Final[tuple[_PerMeter, ...]] = (
     _counter("fastsec_key_updates_total", "Key updates completed.", _ROUTE, lambda m: _one(m.key_updates)),
     _counter("fastsec_events_total", "Security events of IEC 62351-14 raised here.",
              (*_ROUTE, "event", "mnemonic", "severity"), _events),
-    _counter("fastsec_tls_handshakes_total", "TLS handshakes completed below associations.", (*_ROUTE, "resumed"),
-             lambda m: [(("false",), m.tls[0]), (("true",), m.tls[1])]),
+    _counter("fastsec_tls_handshakes_total",
+             "TLS handshakes completed below associations: full, resumed, or anew on an open connection.",
+             (*_ROUTE, "kind"), lambda m: [((kind,), count) for kind, count in zip(_TLS_KINDS, m.tls, strict=True)]),
     _counter("fastsec_tls_handshakes_failed_total", "TLS handshakes that failed, by cause.", (*_ROUTE, "cause"),
              lambda m: _each(m.tls_failed)),
     _counter("fastsec_connections_accepted_total", "TCP connections accepted.", _BOTH,
@@ -165,6 +167,35 @@ _JOBS: Final = Definition(
 _JOB_SECONDS: Final = Definition(
     "fastsec_job_duration_seconds", "histogram", "From handing a job over to its end, waiting included.", ("where",)
 )
+_JUDGED: Final = Definition(
+    "fastsec_revocation_judged_total",
+    "counter",
+    "Certificate paths looked up for revocation: by what was known, or after somebody was asked.",
+    ("by",),
+)
+_ASKED: Final = Definition(
+    "fastsec_revocation_requests_total",
+    "counter",
+    "CRLs fetched and OCSP questions asked, by HTTP.",
+    ("kind", "result"),
+)
+_LISTS: Final = Definition("fastsec_revocation_lists", "gauge", "CRLs in use.")
+_NEXT_LIST: Final = Definition(
+    "fastsec_revocation_next_update_timestamp_seconds", "gauge", "When the first CRL in use is due for its successor."
+)
+_RECORDS: Final = Definition("fastsec_event_records_total", "counter", "Records made by the event log.")
+_UNWRITTEN: Final = Definition(
+    "fastsec_event_suppressed_total",
+    "counter",
+    "Events without a record of their own: too many (rate), no room in the queue, or in the spool of a collector.",
+    ("reason",),
+)
+_UNSENT: Final = Definition(
+    "fastsec_event_waiting", "gauge", "Events waiting to be written, records waiting for a collector.", ("place",)
+)
+_UNREACHABLE: Final = Definition(
+    "fastsec_event_collectors_unreachable", "gauge", "Collectors (syslog) that are not to be reached now."
+)
 _COLLECTED: Final = Definition(
     "fastsec_collected_timestamp_seconds", "gauge", "When this collection began, seconds since 1970, by this machine."
 )
@@ -188,6 +219,8 @@ def of_process() -> Iterator[Family]:
         "waiting": sum(each.waiting for each in jobs),
         "signer": sum(each.signing for each in jobs),
     }
+    yield from _of_revocation()
+    yield from _of_event_logs()
     yield Family(_JOBS, [((state,), count) for state, count in states.items()])
     yield Family(
         _JOB_SECONDS,
@@ -196,6 +229,45 @@ def of_process() -> Iterator[Family]:
             (("signer",), merged([each.signer_times for each in jobs])),
         ],
     )
+
+
+def _of_revocation() -> Iterator[Family]:
+    services, counts = list(counting.SERVICES), counting.REVOCATION
+    known = [service.known for service in services]
+    judged, asked = sum(each.judged for each in known), sum(each.asked for each in known)
+    yield Family(_JUDGED, [(("known",), judged - asked), (("asked",), asked)])
+    yield Family(
+        _ASKED,
+        [
+            (("crl", "ok"), counts.lists_fetched),
+            (("crl", "failed"), counts.lists_failed),
+            (("ocsp", "ok"), counts.answers),
+            (("ocsp", "failed"), counts.answers_failed),
+        ],
+    )
+    lists = [crl for each in known for crl in each.lists()]
+    yield Family(_LISTS, [((), len(lists))])
+    ends = [crl.next_update_ms for crl in lists if crl.next_update_ms is not None]
+    yield Family(_NEXT_LIST, [((), min(ends) / 1000)] if ends else [])
+
+
+def _of_event_logs() -> Iterator[Family]:
+    from fastsec.aio.event_syslog import SyslogOutput
+
+    logs = list(counting.LOGS)
+    collectors = [output for log in logs for output in log.outputs if isinstance(output, SyslogOutput)]
+    yield Family(_RECORDS, [((), sum(log.records for log in logs))])
+    yield Family(
+        _UNWRITTEN,
+        [
+            (("rate",), sum(log.limited for log in logs)),
+            (("queue",), sum(log.dropped for log in logs)),
+            (("spool",), sum(each.refused for each in collectors)),
+        ],
+    )
+    waiting = {"queue": sum(log.waiting for log in logs), "spool": sum(each.waiting for each in collectors)}
+    yield Family(_UNSENT, [((place,), count) for place, count in waiting.items()])
+    yield Family(_UNREACHABLE, [((), sum(not each.reachable for each in collectors))])
 
 
 def merged(histograms: Sequence[Histogram]) -> Histogram:
@@ -212,6 +284,14 @@ DEFINITIONS: Final[tuple[Definition, ...]] = (
     _COLLECTED,
     *(definition for definition, _ in _PER_METER),
     _REFUSALS,
+    _JUDGED,
+    _ASKED,
+    _LISTS,
+    _NEXT_LIST,
+    _RECORDS,
+    _UNWRITTEN,
+    _UNSENT,
+    _UNREACHABLE,
     _JOBS,
     _JOB_SECONDS,
 )

@@ -296,6 +296,10 @@ class Connection(Receiving):
         if keeper is not None:
             keeper.closed(self)
 
+    def tls_renewed(self) -> None:
+        """The TLS layer below has authenticated its peer anew."""
+        self._meter.renew_tls()
+
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
         self.can_write = False

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
+from fastsec.aio.meter import LOGS
 from fastsec.eventlog import generic
 from fastsec.eventlog.limiter import ORDER, RESERVE, Limiter
 from fastsec.eventlog.record import Record, line, record, timestamp
@@ -94,6 +95,10 @@ class EventLog:
         level: the least severity that is written.
         with_generic: also the generic events of 62351-14 beside those of the parts.
         queue: events that may wait; beyond, the less severe are dropped first, and counted.
+
+    Attributes:
+        records: made so far.
+        limited: events that the limiter has kept out so far; ``dropped``: those for which there was no room.
     """
 
     def __init__(
@@ -121,6 +126,8 @@ class EventLog:
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._closing = False
+        self.records = self.limited = self.dropped = 0
+        LOGS.add(self)
         self._summary = 0.0
         self._thread = threading.Thread(target=self._run, name="fastsec-events", daemon=True)
 
@@ -147,6 +154,17 @@ class EventLog:
         with self._lock:
             kind, count = self._dropped.get(event.id, (event.type, 0))
             self._dropped[event.id] = kind, count + 1
+            self.dropped += 1
+
+    @property
+    def waiting(self) -> int:
+        """Events that the writer's thread has not looked at yet."""
+        return len(self._queue)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Where records go."""
+        return tuple(each.output for each in self._outputs)
 
     def add(self, output: Output) -> None:
         """Let records go to ``output`` too; before ``start``."""
@@ -246,6 +264,7 @@ class EventLog:
         if self._limiter.admit(event, now):
             return True
         self._summary = self._summary or now + SUMMARY
+        self.limited += 1
         return False
 
     def _record(self, utc_ms: int, event: SecurityEvent, extra: Mapping[str, str]) -> tuple[Record, bytes]:
@@ -258,6 +277,7 @@ class EventLog:
         made = record(
             event, utc_ms=utc_ms, sqnum=number, source=self._source, app_name=self._app_name, extra=extra
         )  # fmt: skip
+        self.records += 1
         return made, line(made)
 
     def _summaries(self) -> list[tuple[Record, bytes]]:

@@ -88,6 +88,21 @@ class SyslogOutput:
         self._awake, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="fastsec-syslog", daemon=True)
 
+    @property
+    def reachable(self) -> bool:
+        """False while the collector is not to be reached."""
+        return not self._down
+
+    @property
+    def waiting(self) -> int:
+        """Records that the collector may not have yet."""
+        return self._spool.next - self._spool.first
+
+    @property
+    def refused(self) -> int:
+        """Records for which the spool had no room, so far."""
+        return self._spool.refused
+
     # --- as an output: called in the writer's thread ------------------------------------------------------------------
     def start(self) -> None:
         """Begin to connect."""

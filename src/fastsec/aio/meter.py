@@ -10,7 +10,9 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from fastsec._core.osidata import Tally
 from fastsec.errors import Aborted, FastsecError, LimitReached, PeerError, Rejected
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastsec.aio.connection import Connection
+    from fastsec.aio.event_log import EventLog
+    from fastsec.aio.revocation import RevocationService
     from fastsec.events import EventSink, SecurityEvent
 
 HANDSHAKE_SECONDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -92,7 +96,7 @@ class Meter:
         ended: those that were open, by why they ended.
         key_updates: completed.
         events: security events by identifier, those of our own side's sink.
-        tls: TLS handshakes completed: full ones, resumed ones.
+        tls: TLS handshakes completed: full ones, resumed ones, those made anew on an open connection.
         tls_failed: TLS handshakes that were not, by what stopped them.
     """
 
@@ -114,7 +118,7 @@ class Meter:
         self.ended: dict[str, int] = {}
         self.key_updates = 0
         self.events: dict[str, int] = {}
-        self.tls = [0, 0]
+        self.tls = [0, 0, 0]
         self.tls_failed: dict[str, int] = {}
         self._begun: dict[Connection, float] = {}
         self._unconfirmed: set[Connection] = set()
@@ -163,19 +167,39 @@ class Meter:
         """TLS stands."""
         self.tls[resumed] += 1
 
+    def renew_tls(self) -> None:
+        """The peer of an open connection was authenticated anew."""
+        self.tls[2] += 1
+
     def fail_tls_handshake(self, error: FastsecError | None) -> None:
         """TLS did not come about."""
         _count(self.tls_failed, cause_of(error))
 
     # --- events -----------------------------------------------------------------------------------------------------
     def counting(self, sink: EventSink) -> EventSink:
-        """``sink``, with each event counted."""
+        """``sink``, with each event counted once, however often this is called."""
+        return sink if isinstance(sink, Counting) and sink.meter is self else Counting(self, sink)
 
-        def count_event(event: SecurityEvent) -> None:
-            _count(self.events, event.type.id)
-            sink(event)
 
-        return count_event
+class Counting:
+    """An event sink in front of another. May be called in any thread.
+
+    Attributes:
+        meter: counts the events.
+    """
+
+    __slots__ = ("_lock", "_sink", "meter")
+
+    def __init__(self, meter: Meter, sink: EventSink) -> None:
+        self.meter = meter
+        self._sink = sink
+        self._lock = Lock()
+
+    def __call__(self, event: SecurityEvent) -> None:
+        """Count ``event`` and pass it on."""
+        with self._lock:
+            _count(self.meter.events, event.type.id)
+        self._sink(event)
 
 
 def _count(table: dict[str, int], key: str) -> None:
@@ -198,6 +222,25 @@ def cause_of(error: FastsecError | None) -> str:
         return error.limit
     return "other"
 
+
+@dataclass(slots=True)
+class RevocationCounts:
+    """What the services of the process that keep revocation up to date have done so far.
+
+    Attributes:
+        lists_fetched, lists_failed: distribution points asked for a CRL: it was there, or unchanged; it was not.
+        answers, answers_failed: questions to OCSP responders.
+    """
+
+    lists_fetched: int = 0
+    lists_failed: int = 0
+    answers: int = 0
+    answers_failed: int = 0
+
+
+REVOCATION: Final = RevocationCounts()
+SERVICES: Final[WeakSet[RevocationService]] = WeakSet()
+LOGS: Final[WeakSet[EventLog]] = WeakSet()
 
 DEFAULT: Final = Meter()
 """Counts for who names no meter of his own."""

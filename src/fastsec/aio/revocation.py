@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from fastsec import limits
 from fastsec._core.crypto import random_bytes
+from fastsec.aio import meter
 from fastsec.aio.fetch import FetchError, fetch
 from fastsec.aio.recheck import recheck_all
 from fastsec.errors import ConfigError, HandshakeError, PeerError
@@ -99,6 +100,7 @@ class RevocationService:
         self._fetched: dict[str, tuple[tuple[str, str], ...]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pokes: dict[str, asyncio.Event] = {}
+        meter.SERVICES.add(self)
 
     # --- start and end ------------------------------------------------------------------------------------------------
 
@@ -320,6 +322,7 @@ class RevocationService:
                     self.known.awake(url)
             finally:
                 self._probing.discard(url)
+        meter.REVOCATION.answers_failed += 1
         self._failed(question, *told)
 
     def _rest(self, url: str) -> float:
@@ -353,6 +356,7 @@ class RevocationService:
         if delegate is not None and not delegate.no_check and self.known.is_listed(delegate, question.issuer, utc_ms):
             raise OcspError(Revocation.OCSP_SIGNATURE, "the responder's certificate is revoked")
         self.known.awake(url)
+        meter.REVOCATION.answers += 1
         if self.known.answered(question.key, answer):
             self._changed()
 
@@ -389,10 +393,12 @@ class RevocationService:
                 try:
                     await self._fetch_list(url)
                     self.known.awake(url)
+                    meter.REVOCATION.lists_fetched += 1
                     pause = self._until_next(url)
                 except (FetchError, OSError, PeerError, RuntimeError) as error:
                     why = str(error) or "no answer in time"
                     _log.warning("the CRL at %s is not to be had: %s", url, why)
+                    meter.REVOCATION.lists_failed += 1
                     pause = self._rest(url) / 1000
                 finally:
                     first.set()

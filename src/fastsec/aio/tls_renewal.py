@@ -510,6 +510,9 @@ class Renewing(asyncio.Protocol, asyncio.Transport):
         self._state, self._renewal = OPEN, None
         self._address = self._key
         self.renewals += 1
+        told = getattr(self._upper, "tls_renewed", None)
+        if told is not None:
+            told()
         self._grow_up(step.facts, step.events)
         if self._outgoing.pending:
             self._below.write(self._outgoing.read())

@@ -59,14 +59,18 @@ class Enforcer:
     Arguments:
         policy: of the route.
         sink: gets the security events.
+
+    Attributes:
+        denied: requests so far.
     """
 
-    __slots__ = ("allowance", "judges", "sink")
+    __slots__ = ("allowance", "denied", "judges", "sink")
 
     def __init__(self, policy: AccessPolicy, sink: EventSink) -> None:
         self.judges = Judges(policy)
         self.sink = sink
         self.allowance = Allowance(limits.OUR_ACCESS_TOLD_ROUTE)
+        self.denied = 0
 
 
 class Guard:
@@ -139,6 +143,7 @@ class Guard:
     # --- telling ---------------------------------------------------------------------------------------------------
     def _deny(self, denial: Denial, assoc: Connection, log: Log) -> None:
         self.denied += 1
+        self._shared.denied += 1
         now = asyncio.get_running_loop().time()
         if self._allowance.take(now) and self._shared.allowance.take(now):
             self._tell_silent()

@@ -36,6 +36,12 @@ REFUSED: Final = Definition(
     "TCP connections closed at once: address not allowed, accept_rate, max_associations.",
     ("route", "side", "reason"),
 )
+DENIED: Final = Definition(
+    "fastsec_gateway_denied_requests_total",
+    "counter",
+    "MMS requests that the route's access policy denied.",
+    ("route",),
+)
 EXPIRY: Final = Definition(
     "fastsec_gateway_expiry_timestamp_seconds",
     "gauge",
@@ -48,7 +54,7 @@ RELOADS: Final = Definition(
 STARTED: Final = Definition(
     "fastsec_gateway_start_timestamp_seconds", "gauge", "When this process began to serve, seconds since 1970."
 )
-DEFINITIONS: Final = (ROUTES, BRIDGES, MOST, WAITING, REFUSED, EXPIRY, RELOADS, STARTED)
+DEFINITIONS: Final = (ROUTES, BRIDGES, MOST, WAITING, REFUSED, DENIED, EXPIRY, RELOADS, STARTED)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -113,6 +119,8 @@ def families(gateway: Gateway) -> Iterator[Family]:
         for side, door in runner.doors:
             refused += [((runner.route.name, side, reason), count) for reason, count in counted(door)]
     yield Family(REFUSED, refused)
+    denied = [(runner.route.name, runner.denied) for runner in runners]
+    yield Family(DENIED, [((name,), count) for name, count in denied if count is not None])
     yield Family(EXPIRY, [((each.what, str(each.path)), each.at) for each in gateway.expiries])
     yield Family(RELOADS, [(("used",), gateway.reloads[True]), (("refused",), gateway.reloads[False])])
     yield Family(STARTED, [((), gateway.since)])

@@ -102,6 +102,11 @@ class Runner:
         return sum(bridge.both_open for bridge in self.bridges)
 
     @property
+    def denied(self) -> int | None:
+        """MMS requests that the access policy has denied so far; None without one."""
+        return None if self._enforcer is None else self._enforcer.denied
+
+    @property
     def waiting(self) -> int:
         """Connections that are kept ready where TCP is reversed."""
         return len(self._waiting or ()) + len(self._dialler or ())

@@ -202,6 +202,7 @@ class Revocations:
         policy: as given; a reload may replace it.
         lock: around every change; the service puts a real one there.
         executor: gives a place to have questions answered in (``fastsec.aio.revocation``), or None: nobody asks.
+        judged, asked: paths judged so far; those of them for which somebody had to be asked.
     """
 
     __slots__ = (
@@ -211,7 +212,9 @@ class Revocations:
         "_lists",
         "_resting",
         "_sources",
+        "asked",
         "executor",
+        "judged",
         "lock",
         "policy",
     )
@@ -220,6 +223,7 @@ class Revocations:
         self.policy = policy or RevocationPolicy()
         self.executor: Callable[[Sequence[Question]], Any] | None = None
         self.lock: AbstractContextManager[object] = nullcontext()
+        self.judged = self.asked = 0
         self._lists: dict[bytes, tuple[RevocationList, ...]] = {}
         self._sources: dict[str, tuple[RevocationList, ...]] = {}
         self._issuers: OrderedDict[bytes, Certificate] = OrderedDict()
@@ -382,6 +386,9 @@ class Revocations:
                 findings += found.findings
                 questions += found.questions
             subject = issuer
+        self.judged += 1
+        if questions:
+            self.asked += 1
         return Verdict(findings, questions) if findings or questions else _GOOD
 
     def place(self, questions: Sequence[Question]) -> Any:
