@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 ANY_PEER: Final = "any"
 _FINGERPRINT: Final = re.compile(r"[0-9a-fA-F]{64}").fullmatch
 _STEP: Final = "MMS-Authentication-value"
+_SECONDS: Final = 14  # digits of a time key down to the second
 _SEEN: Final = "P"  # one letter for both PDUs: who has seen an AARE cannot send it back as an AARQ
 _ATTRIBUTES: Final = {
     "2.5.4.3": "CN",
@@ -247,8 +248,7 @@ class AProfileMemory:
     __slots__ = ("_answered", "_asked", "_latest", "replay")
 
     def __init__(self, start_ms: int) -> None:
-        # Times mostly have whole seconds, so the second of the start counts as after it.
-        self.replay = ReplayMemory(time_key(time_text(start_ms - start_ms % 1000)))
+        self.replay = ReplayMemory(time_key(time_text(start_ms)))
         self._asked = self._latest = 0
         self._answered: OrderedDict[str, int] = OrderedDict()
 
@@ -307,7 +307,8 @@ class AProfileMemory:
             LimitReached: the memory cannot be kept now.
         """
         before = self.replay.refuse_before
-        if before is not None and time_key(taken.time) < before:
+        # Times mostly have whole seconds, so the second of the start counts as after it.
+        if before is not None and time_key(taken.time)[:_SECONDS] < before[:_SECONDS]:
             words = "the time is from before our start, when nobody remembered; a replay file would know"
             raise ReplayError(words, check="replay", step=f"{_STEP}.time")
         found = self.replay.remember(taken.key, _SEEN, taken.time, "", taken.digest, utc_ms)

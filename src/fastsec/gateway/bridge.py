@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastsec import limits
 from fastsec.aio.handler import AssociationHandler, Reject
+from fastsec.aprofile import subject_text
 from fastsec.errors import (
     Aborted,
     ConfigError,
@@ -342,15 +343,13 @@ class Bridge:
         return end
 
     def _meet(self, end: End) -> None:
-        """The far side has proved who it is: name it in the log, and tell what could not be checked about it."""
+        """The far side has proved who it is: name it in the log."""
         peer = end.connection.peer if end.connection is not None else None
         if peer is None:
             return
-        name = min(map(str, map(OsiName.from_oid, peer.names)))
+        names = map(str, map(OsiName.from_oid, peer.names))
+        name = min(names, default="") or subject_text(peer.certificate.subject)
         self.log = self.log.having(peer=name)
-        for warning in peer.warnings:
-            mnemonic, _, sentence = warning.partition(": ")
-            self.log.daily(sentence or warning, mnemonic=mnemonic if sentence else None)
         left = peer.not_after_ms / 1000 - time.time()
         if left <= PEER_EXPIRY_DAYS * 86400:
             self.log.daily(f"the certificate of {name}, or of its authority, expires in {about(left)}")

@@ -10,23 +10,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from cryptography import x509
 
+from fastsec.aio.revocation import read_lists
 from fastsec.aio.tls import TLSConfig
 from fastsec.config import Config
 from fastsec.errors import ConfigError
-from fastsec.gateway import access, tls_settings
+from fastsec.gateway import access, aprofile, roles, tls_settings
 from fastsec.gateway.model import Route, Settings, SettingsError, TlsSettings
 from fastsec.gateway.positions import Path as Where
+from fastsec.gateway.revocation import Keeper, list_files
 from fastsec.gateway.tables import Problem, Problems
 from fastsec.gateway.words import about
 from fastsec.pki.credential import load_certificates, load_credential, load_crls
 from fastsec.pki.path import TrustStore
-from fastsec.pki.roles import RoleTrust
+from fastsec.pki.revocation import Revocations
 
 if TYPE_CHECKING:
+    from fastsec.aprofile import AProfileConfig
     from fastsec.events import EventSink
     from fastsec.pki.credential import Credential
 
@@ -69,67 +72,80 @@ class Material:
     """What the routes run on.
 
     Attributes:
-        credential: own end-to-end credential.
+        credential: own end-to-end credential; None if no route needs one.
         configs: one per route.
         tls: one per route, None where the route has no TLS.
+        keeper: what is known about revocation.
         expiries: what runs out, soonest first.
         warnings: doubtful things about the files.
     """
 
-    credential: Credential
-    configs: tuple[Config, ...]
+    credential: Credential | None
+    configs: tuple[Config | AProfileConfig, ...]
     tls: tuple[TLSConfig | None, ...]
+    keeper: Keeper
     expiries: tuple[Expiry, ...]
     warnings: tuple[Problem, ...]
 
 
 def load(
-    settings: Settings, sinks: Callable[[Route], EventSink], key_log: Callable[[str], None] | None = None
+    settings: Settings,
+    sinks: Callable[[Route], EventSink],
+    key_log: Callable[[str], None] | None = None,
+    keeper: Keeper | None = None,
 ) -> Material:
     """Open all files of ``settings``.
 
     Arguments:
         sinks: gives each route where its security events go.
         key_log: see ``Config``.
+        keeper: of the time before, which goes on with the files as they are now.
     Errors:
         SettingsError: with every problem found, at the line that names the file.
     """
-    return _Loader(settings).load(sinks, key_log)
+    return _Loader(settings, keeper).load(sinks, key_log)
 
 
 class _Loader:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, keeper: Keeper | None) -> None:
         self.settings = settings
+        self.keeper = keeper
         self.problems = Problems(settings.positions)
         self.expiries: dict[tuple[str, Path], Expiry] = {}
         self.tls_made: dict[TlsSettings, TLSConfig | None] = {}
 
     def load(self, sinks: Callable[[Route], EventSink], key_log: Callable[[str], None] | None) -> Material:
         settings = self.settings
-        credential = self._credential()
-        trust = self._trust()
+        believed = roles.Opener(self._try, self._watch)
+        credential = believed.token(settings.roles, self._credential())
+        believing = believed.trust(settings.roles)
+        self.keeper = keeper = self._kept()
+        trust = self._trust(keeper.service.known)
+        profiles = self._a_profiles(sinks)
         tls = tuple(self._tls(route, credential, sinks(route)) for route in settings.routes)
         if credential is not None:
             self._check_names(credential)
-        replay = self._replay_file(credential) if credential is not None else None
-        if self.problems.errors or credential is None or trust is None:
+        replay = self._state(f"replay-{credential.name.oid}") if credential is not None else None
+        native = any(route.a_profile is None for route in settings.routes)
+        if self.problems.errors or (native and (credential is None or trust is None)):
             raise SettingsError(settings.path, self.problems.errors)
         configs = tuple(
-            Config(
-                credential=credential,
-                trust=trust,
+            own
+            or Config(
+                credential=cast("Credential", credential),
+                trust=cast(TrustStore, trust),
                 policy=route.policy,
                 peers=route.peers,
                 sink=sinks(route),
                 replay_file=replay,
                 tls_protected=route.tls is not None,
                 key_log=key_log,
-                roles=access.believed(RoleTrust(), route.access),
+                roles=access.believed(believing, route.access),
             )
-            for route in settings.routes
+            for route, own in zip(settings.routes, profiles, strict=True)
         )
         expiries = tuple(sorted(self.expiries.values(), key=lambda expiry: expiry.at))
-        return Material(credential, configs, tls, expiries, tuple(self.problems.warnings))
+        return Material(credential, configs, tls, keeper, expiries, tuple(self.problems.warnings))
 
     # --- one try each ------------------------------------------------------------------------------------------------
     def _try(self, make: Callable[[], T], where: Where, files: Sequence[tuple[Path, Where]] = ()) -> T | None:
@@ -147,6 +163,8 @@ class _Loader:
 
     def _credential(self) -> Credential | None:
         own = self.settings.identity
+        if own is None:
+            return None
         certificate, key = (*own.where, "certificate"), (*own.where, "key")
         credential = self._try(
             lambda: load_credential(own.certificate, own.key, own.password),
@@ -164,14 +182,34 @@ class _Loader:
                 )
         return credential
 
-    def _trust(self) -> TrustStore | None:
+    def _kept(self) -> Keeper:
+        """The service of revocation, with the CRL files of all; those that cannot be used are problems."""
+        named = list_files(self.settings)
+        good = [path for path, where, _ in named if self._try(lambda path=path: read_lists(path), where)]  # type: ignore[misc]  # bound per turn
+        for path, _, what in named:
+            if path in good:
+                self._watch(what, path, load_crls(path), crl=True)
+        keeper = self.keeper or Keeper(self.settings.revocation)
+        if not self.problems.errors:
+            keeper.service.configure(self.settings.revocation, good)
+        return keeper
+
+    def _trust(self, known: Revocations) -> TrustStore | None:
         trust = self.settings.trust
+        if trust is None:
+            return None
         before = len(self.problems.errors)
         anchors = self._all(trust.anchors, ("trust", "anchors"), load_certificates, "a trust anchor", crl=False)
-        crls = self._all(trust.crls, ("trust", "crls"), load_crls, "a CRL", crl=True)
         if len(self.problems.errors) > before:
             return None
-        return self._try(lambda: TrustStore(anchors, crls, trust.binding), ("trust",))
+        return self._try(lambda: TrustStore(anchors, (), trust.binding, revocation=known), ("trust",))
+
+    def _a_profiles(self, sinks: Callable[[Route], EventSink]) -> tuple[AProfileConfig | None, ...]:
+        opener = aprofile.Opener(self._try, self._all, self._watch, self._guarded, self._state)
+        return tuple(
+            None if route.a_profile is None else aprofile.load(route.a_profile, opener, sinks(route))
+            for route in self.settings.routes
+        )
 
     def _all(
         self, paths: Sequence[Path], where: Where, read: Callable[[Path], tuple[bytes, ...]], what: str, *, crl: bool
@@ -192,7 +230,8 @@ class _Loader:
         files = tls_settings.files_of(own)
         for path, line in (missing := [(path, line) for path, line in files if not path.is_file()]):
             self.problems.error(line, f"{path}: there is no such file")
-        made = None if missing else self._try(lambda: tls_settings.open_tls(own, sink), own.where, files)
+        known = self.keeper.service.known if self.keeper is not None else None
+        made = None if missing else self._try(lambda: tls_settings.open_tls(own, sink, known), own.where, files)
         if own not in self.tls_made and not missing:
             self._guarded(own.key, (*own.where, "key"))
             if made is not None:
@@ -204,8 +243,6 @@ class _Loader:
         self._watch("the TLS certificate", own.certificate, load_certificates(own.certificate))
         for path in own.anchors:
             self._watch("a TLS trust anchor", path, load_certificates(path))
-        for path in own.crls:
-            self._watch("a TLS CRL", path, load_crls(path), crl=True)
         for pin in own.pinned:
             if isinstance(pin, Path):
                 self._watch("a pinned TLS certificate", pin, load_certificates(pin))
@@ -227,7 +264,8 @@ class _Loader:
                     "a peer with our own identity is refused",
                 )
 
-    def _replay_file(self, credential: Credential) -> str | None:
+    def _state(self, name: str) -> str | None:
+        """A file of this name in the state directory; None without one."""
         state = self.settings.state
         if state is None:
             return None
@@ -236,7 +274,7 @@ class _Loader:
                 ("gateway", "state"), f"state: {state} is no directory; make it, writable for the gateway alone"
             )
             return None
-        return str(state / f"replay-{credential.name.oid}")
+        return str(state / name)
 
     def _guarded(self, key: Path, where: Where) -> None:
         """Doubt a private key that other users may read."""

@@ -21,10 +21,13 @@ from fastsec.gateway.positions import Path as Where
 from fastsec.gateway.positions import Positions
 from fastsec.gateway.tables import Address, Network, Problem
 from fastsec.pki.identity import OsiName
+from fastsec.pki.revocation import RevocationPolicy
 
 if TYPE_CHECKING:
+    from fastsec.gateway.aprofile import AProfileSettings
     from fastsec.gateway.events import EventSettings
     from fastsec.gateway.metrics import MetricsSettings
+    from fastsec.gateway.roles import RoleSettings
 
 Role = Literal["client", "server"]
 Dial = Literal["out", "in"]
@@ -131,6 +134,7 @@ class Route:
         osi: how the plain peer is spoken to.
         tls: of the secured side, or None.
         policy: of the secured side.
+        a_profile: with what the secured side speaks the A-profile of 2007 instead of native mode, or None.
         max_associations: open or opening at a time.
         accept_rate: new connections per second from one address; a burst of as many is let through.
         spare: connections kept open and waiting where the responder of the association dials.
@@ -151,6 +155,7 @@ class Route:
     osi: NearSettings
     tls: TlsSettings | None
     policy: Policy
+    a_profile: AProfileSettings | None
     max_associations: int
     accept_rate: float
     spare: int
@@ -176,19 +181,22 @@ class Settings:
 
     Attributes:
         path: the file.
+        identity, trust: None only where every route is one of the A-profile.
         log_format: ``text`` or ``json``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         drain: seconds that SIGTERM gives open associations.
         state: directory that keeps the replay memory over a restart, or None.
         metrics: where they are served, or None.
         events: how security events are recorded; None: in the log alone.
+        revocation: where to ask whether certificates are revoked, and what if nobody answers.
+        roles: whose roles are believed, and the own role token.
         warnings: doubtful things.
         positions: lines, for later messages.
     """
 
     path: Path
-    identity: IdentitySettings
-    trust: TrustSettings
+    identity: IdentitySettings | None
+    trust: TrustSettings | None
     routes: tuple[Route, ...]
     log_format: str
     log_level: str
@@ -196,5 +204,7 @@ class Settings:
     state: Path | None
     metrics: MetricsSettings | None
     events: EventSettings | None
+    revocation: RevocationPolicy
+    roles: RoleSettings
     warnings: tuple[Problem, ...]
     positions: Positions

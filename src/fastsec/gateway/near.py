@@ -32,8 +32,8 @@ def parameters(route: model.Route) -> OsiParams:
     selectors = local.tsel is not None or local.ssel is not None or local.psel is not None
     return OsiParams(
         security=False,
-        local=_address(local, _ANY if route.role == "client" else OsiAddress()),
-        remote=_address(near.remote, OsiAddress()),
+        local=address(local, _ANY if route.role == "client" else OsiAddress()),
+        remote=address(near.remote, OsiAddress()),
         password=near.password,
         application_context=None if context == profile.OID_MMS_AC else context,
         check_selectors=route.role == "client" and selectors,
@@ -41,7 +41,8 @@ def parameters(route: model.Route) -> OsiParams:
     )
 
 
-def _address(own: model.OsiAddress, usual: OsiAddress) -> OsiAddress:
+def address(own: model.OsiAddress, usual: OsiAddress) -> OsiAddress:
+    """What is configured, completed by what is usual."""
     return OsiAddress(
         tsel=_selector(own.tsel, usual.tsel),
         ssel=_selector(own.ssel, usual.ssel),

@@ -14,9 +14,9 @@ from fastsec.aio.events import default_sink
 from fastsec.aio.handler import AssociationHandler
 from fastsec.aio.meter import PLAIN, Meter
 from fastsec.aio.runtime import runtime
-from fastsec.aio.setup import PlainMaker, SecuredMaker
+from fastsec.aio.setup import PlainMaker, maker_for, take_over
 from fastsec.errors import ConfigError
-from fastsec.gateway import far, near
+from fastsec.gateway import aprofile, far, near
 from fastsec.gateway.admission import Admission
 from fastsec.gateway.bridge import SECURED, Bridge, End
 from fastsec.gateway.enforce import Enforcer, GuardedDialledEnd, GuardedEnd
@@ -25,9 +25,11 @@ from fastsec.gateway.listener import Listener
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastsec.aio.aprofile import AProfileMaker
     from fastsec.aio.connection import Connection
-    from fastsec.aio.setup import Maker
+    from fastsec.aio.setup import Maker, SecuredMaker
     from fastsec.aio.tls import TLSConfig
+    from fastsec.aprofile import AProfileConfig
     from fastsec.config import Config
     from fastsec.errors import FastsecError
     from fastsec.gateway.bridge import Opener
@@ -66,7 +68,7 @@ class Runner:
         watch: see ``Bridge``; for all of them.
     """
 
-    def __init__(self, route: Route, config: Config, tls: TLSConfig | None, log: Log) -> None:
+    def __init__(self, route: Route, config: Config | AProfileConfig, tls: TLSConfig | None, log: Log) -> None:
         self.route = route
         self.log = log
         self.bridges: set[Bridge] = set()
@@ -160,21 +162,26 @@ class Runner:
         self._listeners.append(listener)
         return listener
 
-    def _far_maker(self) -> SecuredMaker:
-        client = self.route.role == "client"
-        return SecuredMaker(
-            self._config, client=client, peer=self.route.peer if client else None, osi=None, initiate=b"",
+    def _far_maker(self) -> SecuredMaker | AProfileMaker:
+        route = self.route
+        return maker_for(
+            self._config,
+            client=route.role == "client",
+            peer=route.peer,
+            osi=None if route.a_profile is None else aprofile.parameters(route),
+            initiate=b"",
+            tls=self._tls is not None and route.a_profile is not None,  # a native Config says it by itself
             meter=self.meters[1],
-        )  # fmt: skip
+        )
 
-    def renew(self, config: Config, tls: TLSConfig | None) -> None:
+    def renew(self, config: Config | AProfileConfig, tls: TLSConfig | None) -> None:
         """Use other certificates, anchors and CRLs for associations from now on. Open ones go on; their peers are
         looked up in the new CRLs at the next key update, or within 24 h."""
         if tls is not None and self._tls is not None:
             tls.take_over(self._tls)  # open connections are looked at again, and begin anew where they can
         self._config, self._tls = config, tls
         older, self._far = self._far, self._far_maker()
-        self._far.take_over(older)
+        take_over(self._far, older)
         if self._far_listener is not None:
             self._far_listener.replace(maker=self._far, tls=tls)
         if self._waiting is not None:

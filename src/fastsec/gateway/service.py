@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fastsec.errors import ConfigError
-from fastsec.gateway import events, logs, material
+from fastsec.gateway import aprofile, events, logs, material, roles
 from fastsec.gateway.events import Events
 from fastsec.gateway.logs import Log
 from fastsec.gateway.metrics import server_of
@@ -29,6 +29,7 @@ from fastsec.gateway.runner import Runner
 
 if TYPE_CHECKING:
     from fastsec.gateway.material import Expiry, Material
+    from fastsec.pki.attribute import AttributeCertificate
 
 DAILY: Final = 24 * 3600.0
 LAST_WORDS: Final = 2.0
@@ -89,7 +90,9 @@ class Gateway:
         Errors:
             ConfigError: an address cannot be had; nothing is left listening.
         """
-        self.log.info(f"this gateway is {self._loaded.credential.name}", certificate=self.settings.identity.certificate)
+        credential, identity = self._loaded.credential, self.settings.identity
+        if credential is not None and identity is not None:
+            self.log.info(f"this gateway is {credential.name}", certificate=identity.certificate)
         if self.settings.state is None:
             self.log.info(
                 "no [gateway] state directory: requests from before this start are refused instead of remembered"
@@ -104,6 +107,7 @@ class Gateway:
                     line = self.settings.positions.line(runner.route.where)
                     raise ConfigError(f'route "{runner.route.name}": {error}', line) from None
                 self._introduce(runner)
+            self._loaded.keeper.start()
             await self._start_metrics()
         except BaseException:
             await self.end()
@@ -123,24 +127,25 @@ class Gateway:
     def _introduce(self, runner: Runner) -> None:
         route = runner.route
         protection = "TLS below" if route.tls is not None else "no TLS below"
+        kind = "end-to-end" if route.a_profile is None else aprofile.WORDS
+        who = aprofile.who(route)
         if route.role == "client":
-            far = f"calls {route.peer} at {route.far}" if route.dial == "out" else f"waits for {route.peer} to dial in"
+            far = f"calls {who} at {route.far}" if route.dial == "out" else f"waits for {who} to dial in"
         else:
-            who = ", ".join(map(str, route.peers)) or "everyone trusted"
             far = f"lets in {who}" if route.dial == "in" else f"dials {route.far} and lets in {who}"
         at = ", ".join(f"{host}:{port}" for host, port in runner.addresses) or "nowhere"
         near = "plain clients" if route.role == "client" else f"the plain server {route.near}"
-        runner.log.info(f"for {near}: {far}", listens=at, security=f"end-to-end, {protection}")
+        runner.log.info(f"for {near}: {far}", listens=at, security=f"{kind}, {protection}")
 
     def reload(self) -> bool:
         """Read certificates, keys, anchors and CRLs again, for new associations; False if they are not usable."""
         self._notifier.reloading()
         try:
-            loaded = material.load(self.settings, self.events.sink, self._key_log)
-            if loaded.credential.name != self._loaded.credential.name:
+            loaded = material.load(self.settings, self.events.sink, self._key_log, self._loaded.keeper)
+            new, old = loaded.credential, self._loaded.credential
+            if new is not None and old is not None and new.name != old.name:
                 raise ConfigError(
-                    f"the new certificate is for {loaded.credential.name}, not {self._loaded.credential.name}; "
-                    "another identity needs a restart"
+                    f"the new certificate is for {new.name}, not {old.name}; another identity needs a restart"
                 )
             collector = self.events.load_tls()
         except ConfigError as error:
@@ -183,11 +188,17 @@ class Gateway:
         if self.metrics is not None:
             await self.metrics.close()
         await asyncio.get_running_loop().run_in_executor(None, self.events.close)
+        await self._loaded.keeper.end()
 
     def status(self) -> str:
         """A line for ``systemctl status``."""
         open_now = sum(runner.associations for runner in self.runners)
         return f"{len(self.runners)} routes, {open_now} associations open"
+
+    def _token(self) -> AttributeCertificate | None:
+        """The role token in use."""
+        credential = self._loaded.credential
+        return None if credential is None else credential.attribute_certificate
 
     def _warn_expiry(self) -> None:
         for level, sentence in material.expiring(self._loaded.expiries):
@@ -210,6 +221,9 @@ class Gateway:
         try:
             await self.start()
             tasks = [loop.create_task(self._daily())]
+            if self.settings.roles.token is not None:
+                watch = roles.Watch(self.settings.roles.token, self._token, self.reload, self.log)
+                tasks.append(loop.create_task(watch.run()))
             if self._notifier.watchdog is not None:
                 tasks.append(loop.create_task(self._watchdog(self._notifier.watchdog)))
             self._notifier.ready(self.status())
@@ -358,12 +372,13 @@ def check(settings: Settings, now: float | None = None) -> tuple[list[str], list
         f"{settings.path}: {sentence}"
         for _, sentence in material.expiring(loaded.expiries, time.time() if now is None else now)
     ]
-    fine = [f"identity {loaded.credential.name}"]
+    fine = [f"identity {loaded.credential.name}"] if loaded.credential is not None else []
     for route in settings.routes:
         near = f"plain MMS at {route.near}"
         tls = "with TLS" if route.tls is not None else "without TLS"
         far = f"{'dials' if route.dial == 'out' else 'is dialled at'} {route.far} {tls}"
-        fine.append(f'route "{route.name}": {route.role}; {near}; {far}; encryption {route.policy.encryption}')
+        how = f"encryption {route.policy.encryption}" if route.a_profile is None else aprofile.WORDS
+        fine.append(f'route "{route.name}": {route.role}; {near}; {far}; {how}')
         if route.access is not None:
             fine += [f"  {line}" for line in route.access.matrix()]
     return doubts, fine

@@ -14,13 +14,12 @@ from typing import Any, Final, cast
 from fastsec import limits, profile
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
-from fastsec.gateway import access, events, metrics, tables, tls_settings
+from fastsec.gateway import access, aprofile, events, metrics, revocation, roles, sides, tables, tls_settings
 from fastsec.gateway.model import (
     Binding,
     Dial,
     IdentitySettings,
     NearSettings,
-    OsiAddress,
     Role,
     Route,
     Settings,
@@ -107,8 +106,10 @@ class _File:
         self.policies: access.Policies = {}
 
     def read(self, top: Table, environ: Mapping[str, str]) -> Settings | None:
-        identity = self._identity(top)
-        trust = self._trust(top)
+        # Who speaks the A-profile alone needs no end-to-end identity.
+        native = aprofile.any_native(top.values)
+        identity = self._identity(top) if native or "identity" in top else None
+        trust = self._trust(top) if native or "trust" in top else None
         log = top.table("log", "[log]") or Table({}, ("log",), self.problems, "[log]")
         log_format = log.get("format", tables.choice("text", "json"), "text")
         log_level = log.get("level", tables.choice("debug", "info", "warning", "error"), "info")
@@ -119,6 +120,10 @@ class _File:
         state = own.get("state", self.file, Path(given) if given else None)
         own.done()
         measured = metrics.read(top, self.problems)
+        asked = revocation.read(top, self.problems)
+        believed = roles.read(top, self.file)
+        self.a_profile = top.table("a_profile", "[a_profile]")
+        aprofile.check_general(self.a_profile, self.file, self._password)
         tls = top.table("tls", "[tls]")
         recorded = events.read(top, self.problems, self.file, lambda own: self._tls(own, tls, identity), tls)
         policy = top.table("policy", "[policy]")
@@ -129,7 +134,7 @@ class _File:
         if measured is not None:
             self._check_metrics(measured, routes)
         top.done()
-        if identity is None or trust is None:
+        if native and (identity is None or trust is None):
             return None
         return Settings(
             path=self.path,
@@ -142,6 +147,8 @@ class _File:
             state=state,
             metrics=measured,
             events=recorded,
+            revocation=asked,
+            roles=believed,
             warnings=tuple(self.problems.warnings),
             positions=self.problems.positions,
         )
@@ -151,14 +158,15 @@ class _File:
         table = self._required(top, "identity", "certificate and key of this gateway")
         if table is None:
             return None
-        certificate = table.get("certificate", self.file, None, required='"gateway.e2e.pem"')
-        key = table.get("key", self.file, None, required='"gateway.e2e.key"')
+        key = table.get("key", pkcs11.key_or_file(self.file), None, required='"gateway.e2e.key"')
+        token = pkcs11.read_token(table, key, self.file)
+        certificate = table.get("certificate", self.file, None, required="" if token else '"gateway.e2e.pem"')
         password = self._password(table)
         name = table.get("name", osi_name, None)
         table.done()
-        if certificate is None or key is None:
+        if key is None or (certificate is None and token is None):
             return None
-        return IdentitySettings(certificate=certificate, key=key, password=password, name=name)
+        return IdentitySettings(certificate=certificate, key=key, password=password, token=token, name=name)
 
     def _trust(self, top: Table) -> TrustSettings | None:
         table = self._required(top, "trust", "the anchors that vouch for far gateways")
@@ -274,6 +282,10 @@ class _File:
             below = table.table("tls", "[route.tls]")
             own_tls = self._tls(below or tls, tls, identity)
         own_policy = self._policy(table.table("policy", "[route.policy]"), policy)
+        own_a_profile = aprofile.read(
+            table, self.a_profile, self.file, self._password,
+            tls=own_tls is not None, loopback=far is not None and far.loopback,
+        )  # fmt: skip
         allowed = access.of_route(table, role, self.policies)
         route_limits = {
             "max_associations": table.get("max_associations", tables.integer(1, 100_000), 200),
@@ -287,7 +299,7 @@ class _File:
         route = Route(
             name=name, role=cast(Role, role), dial=cast(Dial, dial), near=near, far=far, peer=peer, peers=peers,
             allow=allow, far_allow=far_allow, osi=osi, tls=own_tls, policy=own_policy, access=allowed,
-            where=table.where, **cast(Any, route_limits),
+            a_profile=own_a_profile, where=table.where, **cast(Any, route_limits),
         )  # fmt: skip
         self._check_exposure(table, route)
         return route
@@ -326,6 +338,10 @@ class _File:
     def _peers(
         self, table: Table, role: str | None, identity: IdentitySettings | None
     ) -> tuple[OsiName | None, tuple[OsiName, ...]]:
+        if not aprofile.is_native(table.values):
+            for key in ("peer", "peers"):  # complained about elsewhere
+                table.get(key, lambda value: value, None)
+            return None, ()
         peer = table.get("peer", osi_name, None)
         everyone = table.values.get("peers") == "any"
         if everyone:
@@ -357,28 +373,13 @@ class _File:
         below = table.table("near", "[route.near]")
         if below is None:
             return NearSettings()
-        sides = {}
-        for side in ("local", "remote"):
-            part = below.table(side, f"[route.near.{side}]")
-            if part is None:
-                sides[side] = OsiAddress()
-                continue
-            sides[side] = OsiAddress(
-                tsel=part.get("tsel", tables.octets(0, limits.OUR_TSEL_MAX), None),
-                ssel=part.get("ssel", tables.octets(0, limits.OUR_SELECTOR_MAX), None),
-                psel=part.get("psel", tables.octets(0, limits.OUR_SELECTOR_MAX), None),
-                ap_title=part.get("ap_title", tables.oid, None),
-                ae_qualifier=part.get("ae_qualifier", tables.integer(0, 2**31 - 1), None),
-            )
-            part.done()
+        local, remote = sides.read(below, "route.near")
         password = self._password(below)
         if password is not None and not 1 <= len(password) <= 128:
             below.error("password", "password: write 1 to 128 octets")
         context = below.get("application_context", tables.oid, profile.OID_MMS_AC)
         below.done()
-        return NearSettings(
-            local=sides["local"], remote=sides["remote"], password=password, application_context=context
-        )
+        return NearSettings(local=local, remote=remote, password=password, application_context=context)
 
     # --- what does not go together -----------------------------------------------------------------------------------
     def _check_exposure(self, table: Table, route: Route) -> None:
