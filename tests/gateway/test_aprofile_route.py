@@ -262,7 +262,7 @@ def test_the_state_directory_keeps_the_times(files: Path) -> None:
     async def main() -> None:
         head = f'[gateway]\nstate = "{state}"\n'
         for _ in range(2):
-            async with two(files, der=head) as pair:
+            async with two(files, der=head, cc=head) as pair:
                 stream = await pair.client()
                 await stream.release()
                 await until(lambda pair=pair: not pair.der.runners[0].bridges)  # type: ignore[misc]
