@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import harness
 
-BENCHES = ("record", "handshake", "echo", "memory", "gateway", "storm")
+BENCHES = ("record", "handshake", "trust", "echo", "memory", "gateway", "storm")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-USAGE = "usage: fastsec bench record|handshake|echo|memory|gateway|storm [--json] [--full]"
+USAGE = "usage: fastsec bench record|handshake|trust|echo|memory|gateway|storm [--json] [--full]"
 
 
 def checkout() -> Path | None:
