@@ -31,7 +31,7 @@ class ObjectPattern:
         ConfigError: not of that form.
     """
 
-    __slots__ = ("_depth", "_everything", "_regex", "text")
+    __slots__ = ("_depth", "_regex", "text")
 
     def __init__(self, text: str) -> None:
         if not _PATTERN.fullmatch(text):
@@ -40,19 +40,15 @@ class ObjectPattern:
         domain, _, item = text.partition("/")
         parts = item.split("$")
         self._depth = len(parts)
-        self._everything = parts == ["*"]
         self._regex = re.compile("/".join(map(_regex, (domain, *parts))))
 
     def holds(self, name: Name) -> bool:
         """Whether it holds for the object. A whole domain is an object of patterns for all of it."""
         if name.domain in ("", "@"):
             return False
-        if not name.item:
-            return self._everything and self._regex.fullmatch(f"{name.domain}/") is not None
-        parts = name.item.split("$")
-        if len(parts) < self._depth:
-            return False
-        return self._regex.fullmatch("/".join((name.domain, *parts[: self._depth]))) is not None
+        # Nothing else has a slash, so fewer parts than the pattern's never match, and "LD/" only a pattern "LD/*".
+        parts = name.item.split("$")[: self._depth]
+        return self._regex.fullmatch("/".join((name.domain, *parts))) is not None
 
     def __repr__(self) -> str:
         return f"ObjectPattern({self.text!r})"
