@@ -56,7 +56,7 @@ TABLES = (
     "[identity]", "[trust]", "[tls]", "[policy]", "[[route]]", "[route.near]", "[route.near.local]",
     "[route.near.remote]", "[gateway]", "[log]",
     "[access.NAME]", "[events]",
-    "[metrics]", "[a_profile]", "[a_profile.local]", "[a_profile.remote]",
+    "[metrics]", "[revocation]", "[roles]", "[a_profile]", "[a_profile.local]", "[a_profile.remote]",
 )  # fmt: skip
 
 
@@ -209,6 +209,11 @@ def values_of(kind: str) -> tuple[list[str], list[str]]:
         return ["true", "false"], ["1", '"true"']
     known: dict[str, tuple[list[str], list[str]]] = {
         "file": (['"a b.pem"'], ["1", '""', '["x"]']),
+        "file, or PKCS#11 URI": (
+            ['"a b.pem"', '"pkcs11:token=a;id=%01?module-path=/lib/x.so"'],
+            ["1", '""', '["x"]', '"pkcs11:token=a"', '"pkcs11:tocken=a?module-path=/lib/x.so"'],
+        ),
+        "variable": (['"FASTSEC_PIN"'], ["1", '""', '"A=B"', '"a b"', '"1A"']),
         "directory": (['"/var/lib/x"'], ["1", '""']),
         "word": (['"gw-1.example"'], ["1", '""', '"two words"', '"\u00fc"']),
         "string": (['"some text"'], ["1", '""']),
@@ -221,6 +226,12 @@ def values_of(kind: str) -> tuple[list[str], list[str]]:
         ),
         "address": (['"127.0.0.1:3783"', '"[::1]:3783"', '"localhost:1"'], ['"127.0.0.1"', "102", '"::1:102"']),
         "list of ranges": (['["10.0.0.0/8", "fe80::/10"]', '["10.1.2.3"]'], ['"10.0.0.0/8"', '["10.0.0.1/8"]']),
+        "list of URLs": (['["http://pki.example.org/root.crl"]', "[]"], ['"http://a/"', '["https://a/"]', "[1]"]),
+        "list of strings": (['["North", "Süd 1"]', "[]"], ['"North"', '[""]', "[1]", '["a", "a"]']),
+        "list of hosts": (
+            ['["pki.example.org:8080", "*.example.org"]', '["*"]', '["[::1]:80", "::1"]', "[]"],
+            ['"a"', '["a b"]', '["http://a/"]', '["a:0"]', "[1]"],
+        ),
         "OID": (['"1.0.9506.1.1"'], ['"mms"', "1.0", '"1"']),
         "list of rights": (['["READVALUES", "CONTROL:A1LD0/XCBR?$CO"]', "[]"], ['"CONTROL"', '["ALL"]', "[1]"]),
         "`true`, `false`, or a name": (["true", "false"], ["1", '"no such"']),

@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -18,13 +19,13 @@ from fastsec.aio.revocation import read_lists
 from fastsec.aio.tls import TLSConfig
 from fastsec.config import Config
 from fastsec.errors import ConfigError
-from fastsec.gateway import access, aprofile, roles, tls_settings
+from fastsec.gateway import access, aprofile, pkcs11, roles, tls_settings
 from fastsec.gateway.model import Route, Settings, SettingsError, TlsSettings
 from fastsec.gateway.positions import Path as Where
 from fastsec.gateway.revocation import Keeper, list_files
 from fastsec.gateway.tables import Problem, Problems
 from fastsec.gateway.words import about
-from fastsec.pki.credential import load_certificates, load_credential, load_crls
+from fastsec.pki.credential import load_certificates, load_crls
 from fastsec.pki.path import TrustStore
 from fastsec.pki.revocation import Revocations
 
@@ -93,6 +94,7 @@ def load(
     sinks: Callable[[Route], EventSink],
     key_log: Callable[[str], None] | None = None,
     keeper: Keeper | None = None,
+    prepared: Callable[[], Credential] | None = None,
 ) -> Material:
     """Open all files of ``settings``.
 
@@ -100,15 +102,19 @@ def load(
         sinks: gives each route where its security events go.
         key_log: see ``Config``.
         keeper: of the time before, which goes on with the files as they are now.
+        prepared: gives the own credential if its token has been opened already.
     Errors:
         SettingsError: with every problem found, at the line that names the file.
     """
-    return _Loader(settings, keeper).load(sinks, key_log)
+    return _Loader(settings, keeper, prepared).load(sinks, key_log)
 
 
 class _Loader:
-    def __init__(self, settings: Settings, keeper: Keeper | None) -> None:
+    def __init__(
+        self, settings: Settings, keeper: Keeper | None, prepared: Callable[[], Credential] | None = None
+    ) -> None:
         self.settings = settings
+        self.prepared = prepared
         self.keeper = keeper
         self.problems = Problems(settings.positions)
         self.expiries: dict[tuple[str, Path], Expiry] = {}
@@ -121,7 +127,7 @@ class _Loader:
         believing = believed.trust(settings.roles)
         self.keeper = keeper = self._kept()
         trust = self._trust(keeper.service.known)
-        profiles = self._a_profiles(sinks)
+        profiles = self._a_profiles(sinks, keeper.service.known)
         tls = tuple(self._tls(route, credential, sinks(route)) for route in settings.routes)
         if credential is not None:
             self._check_names(credential)
@@ -166,15 +172,18 @@ class _Loader:
         if own is None:
             return None
         certificate, key = (*own.where, "certificate"), (*own.where, "key")
-        credential = self._try(
-            lambda: load_credential(own.certificate, own.key, own.password),
-            certificate,
-            ((own.certificate, certificate), (own.key, key)),
-        )
-        self._guarded(own.key, key)
+        files = [] if own.certificate is None else [(own.certificate, certificate)]
+        if isinstance(own.key, Path):
+            files.append((own.key, key))
+            self._guarded(own.key, key)
+        elif own.token is not None and own.token.pin is not None and (doubt := own.token.pin.doubt()):
+            self.problems.warn(key, doubt)
+        make = self.prepared or partial(pkcs11.load, own)
+        credential = self._try(make, certificate if isinstance(own.key, Path) else key, files)
         if credential is not None:
-            self._watch("the end-to-end certificate", own.certificate, [credential.certificate])
-            self._watch("a certificate of the end-to-end path", own.certificate, credential.cert_path)
+            source = own.certificate or Path("the token")
+            self._watch("the end-to-end certificate", source, [credential.certificate])
+            self._watch("a certificate of the end-to-end path", source, credential.cert_path)
             if own.name is not None and own.name != credential.name:
                 self.problems.error(
                     (*own.where, "name"),
@@ -204,8 +213,8 @@ class _Loader:
             return None
         return self._try(lambda: TrustStore(anchors, (), trust.binding, revocation=known), ("trust",))
 
-    def _a_profiles(self, sinks: Callable[[Route], EventSink]) -> tuple[AProfileConfig | None, ...]:
-        opener = aprofile.Opener(self._try, self._all, self._watch, self._guarded, self._state)
+    def _a_profiles(self, sinks: Callable[[Route], EventSink], known: Revocations) -> tuple[AProfileConfig | None, ...]:
+        opener = aprofile.Opener(self._try, self._all, self._watch, self._guarded, known, self._state)
         return tuple(
             None if route.a_profile is None else aprofile.load(route.a_profile, opener, sinks(route))
             for route in self.settings.routes

@@ -17,10 +17,12 @@ from fastsec.access.policy import AccessPolicy
 from fastsec.aio.tls_profile import TLSRules
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
+from fastsec.gateway.pkcs11 import TokenSettings
 from fastsec.gateway.positions import Path as Where
 from fastsec.gateway.positions import Positions
 from fastsec.gateway.tables import Address, Network, Problem
 from fastsec.pki.identity import OsiName
+from fastsec.pki.pkcs11 import Pkcs11Uri
 from fastsec.pki.revocation import RevocationPolicy
 
 if TYPE_CHECKING:
@@ -54,16 +56,18 @@ class IdentitySettings:
     """``[identity]``: the end-to-end certificate and key.
 
     Attributes:
-        certificate: PEM: own certificate, then its path upwards.
-        key: PEM private key.
+        certificate: PEM: own certificate, then its path upwards; None: it is in the token beside the key.
+        key: PEM private key, or which key of which token.
         password: of the key, or None.
+        token: what goes with a key in a token; None: the key is a file.
         name: the AP-title and AE-qualifier this gateway has, if the certificate does not say so alone.
         where: for messages.
     """
 
-    certificate: Path
-    key: Path
+    certificate: Path | None
+    key: Path | Pkcs11Uri
     password: bytes | None = field(default=None, repr=False)
+    token: TokenSettings | None = None
     name: OsiName | None = None
     where: Where = ("identity",)
 

@@ -1,4 +1,4 @@
-"""``key = "pkcs11:…"`` in ``[identity]``: the end-to-end key in a token, its PIN, and reloading without stalling anyone."""
+"""``key = "pkcs11:…"`` in ``[identity]``: the end-to-end key in a token, its PIN, and reloading in a thread."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def read_token(table: Table, key: Path | Pkcs11Uri | None, file: Callable[[Any],
     threads = table.get("key_threads", tables.integer(1, limits.OUR_SIGNER_THREADS_MAX), 1)
     given = [name for name in ("pin_file", "pin_env", "key_threads") if name in table]
     if not isinstance(key, Pkcs11Uri):
-        if given and key is not None:
+        if (pin_file is not None or pin_env is not None or threads != 1) and key is not None:
             table.error(given[0], 'this belongs to a key in a token, key = "pkcs11:..."; the key here is a file')
         return None
     if "password" in table or "password_file" in table:

@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fastsec.errors import ConfigError
-from fastsec.gateway import aprofile, events, logs, material, roles
+from fastsec.gateway import aprofile, events, logs, material, pkcs11, roles
 from fastsec.gateway.events import Events
 from fastsec.gateway.logs import Log
 from fastsec.gateway.metrics import server_of
-from fastsec.gateway.model import Settings, SettingsError
+from fastsec.gateway.model import IdentitySettings, Settings, SettingsError
 from fastsec.gateway.notify import Notifier
 from fastsec.gateway.runner import Runner
 
 if TYPE_CHECKING:
     from fastsec.gateway.material import Expiry, Material
     from fastsec.pki.attribute import AttributeCertificate
+    from fastsec.pki.credential import Credential
 
 DAILY: Final = 24 * 3600.0
 LAST_WORDS: Final = 2.0
@@ -77,6 +78,7 @@ class Gateway:
             runner.watch = self.events.watch(runner.route)
         self.since = time.time()
         self.reloads = {True: 0, False: 0}
+        self._opening: asyncio.Task[None] | None = None
         self.metrics = server_of(self, settings.metrics) if settings.metrics is not None else None
 
     @property
@@ -92,7 +94,7 @@ class Gateway:
         """
         credential, identity = self._loaded.credential, self.settings.identity
         if credential is not None and identity is not None:
-            self.log.info(f"this gateway is {credential.name}", certificate=identity.certificate)
+            self.log.info(f"this gateway is {credential.name}", certificate=identity.certificate or "in the token")
         if self.settings.state is None:
             self.log.info(
                 "no [gateway] state directory: requests from before this start are refused instead of remembered"
@@ -137,11 +139,22 @@ class Gateway:
         near = "plain clients" if route.role == "client" else f"the plain server {route.near}"
         runner.log.info(f"for {near}: {far}", listens=at, security=f"{kind}, {protection}")
 
-    def reload(self) -> bool:
+    def reload_soon(self) -> None:
+        """As ``reload``; if the key is in a token, it is opened in a thread before."""
+        identity = self.settings.identity
+        if identity is None or not pkcs11.in_token(identity):
+            self.reload()
+        elif self._opening is None or self._opening.done():
+            self._opening = asyncio.get_running_loop().create_task(self._reload_with_token(identity))
+
+    async def _reload_with_token(self, identity: IdentitySettings) -> None:
+        self.reload(await pkcs11.prepare(identity))
+
+    def reload(self, prepared: Callable[[], Credential] | None = None) -> bool:
         """Read certificates, keys, anchors and CRLs again, for new associations; False if they are not usable."""
         self._notifier.reloading()
         try:
-            loaded = material.load(self.settings, self.events.sink, self._key_log, self._loaded.keeper)
+            loaded = material.load(self.settings, self.events.sink, self._key_log, self._loaded.keeper, prepared)
             new, old = loaded.credential, self._loaded.credential
             if new is not None and old is not None and new.name != old.name:
                 raise ConfigError(
@@ -216,13 +229,13 @@ class Gateway:
         self._stopping, self._ending = loop.create_future(), loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_asked)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self.reload_soon)
         tasks: list[asyncio.Task[None]] = []
         try:
             await self.start()
             tasks = [loop.create_task(self._daily())]
             if self.settings.roles.token is not None:
-                watch = roles.Watch(self.settings.roles.token, self._token, self.reload, self.log)
+                watch = roles.Watch(self.settings.roles.token, self._token, self.reload_soon, self.log)
                 tasks.append(loop.create_task(watch.run()))
             if self._notifier.watchdog is not None:
                 tasks.append(loop.create_task(self._watchdog(self._notifier.watchdog)))

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from fastsec import limits, profile
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
-from fastsec.gateway import access, aprofile, events, metrics, revocation, roles, sides, tables, tls_settings
+from fastsec.gateway import access, aprofile, events, metrics, pkcs11, revocation, roles, sides, tables, tls_settings
 from fastsec.gateway.model import (
     Binding,
     Dial,

@@ -13,6 +13,7 @@ from fastsec.aio.tls_profile import DAY, SUITES, TLSRules
 from fastsec.errors import ConfigError
 from fastsec.gateway import tables
 from fastsec.gateway.model import IdentitySettings, TlsSettings
+from fastsec.gateway.pkcs11 import file_only
 from fastsec.gateway.tables import Table, Wrong
 from fastsec.pki.credential import load_certificates
 
@@ -45,7 +46,7 @@ def read_tls(
         return None
     table = Table(own.values, own.where, problems, own.title, general)
     certificate = table.get("certificate", file, None, required='"gateway.tls.pem"')
-    key = table.get("key", file, None, required='"gateway.tls.key"')
+    key = table.get("key", file_only(file), None, required='"gateway.tls.key"')
     pinned = table.each("pinned", _pin(file), maximum=10_000)
     if "pinned" in table and not table.values["pinned"]:
         table.error("pinned", "pinned: an empty list lets nobody in; name certificates, or leave the key out")
