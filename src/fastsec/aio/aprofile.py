@@ -141,7 +141,7 @@ class AProfileAssociation(PlainAssociation):
         peer: who proved itself, once it has.
     """
 
-    __slots__ = ("__weakref__", "_appl_data", "_endpoint", "_proof", "_source", "_wakeup", "busy", "peer")
+    __slots__ = ("__weakref__", "_appl_data", "_endpoint", "_proof", "_soon", "_source", "_wakeup", "busy", "peer")
 
     def __init__(self, client: bool, endpoint: AProfileEndpoint) -> None:
         super().__init__(client)
@@ -151,6 +151,7 @@ class AProfileAssociation(PlainAssociation):
         self._endpoint = endpoint
         self._appl_data = b""
         self._proof: bytes | None = None
+        self._soon = False
         self._source = ""
 
     # --- calls --------------------------------------------------------------------------------------------------------
@@ -181,10 +182,15 @@ class AProfileAssociation(PlainAssociation):
         self._sign(time, self._response_signed)
 
     def recheck(self, now: Instant) -> None:
-        """Look again whether the peer's certificate is valid and not revoked; the association ends if it is not."""
-        peer = self.peer
-        if peer is None or self._state in _OPENING or self._state == ENDED:
-            return
+        """What is known about revocation has changed: look at the peer's certificate again, by ``deadline``."""
+        if self._state == OPEN:
+            self.deadline = now.mono_ms
+        elif self._state in _OPENING:
+            self._soon = True
+
+    def _look_again(self, peer: VerifiedPeer, now: Instant) -> None:
+        """Whether the peer's certificate is valid and not revoked; the association ends if it is not."""
+        self.deadline = now.mono_ms + limits.OUR_RECHECK_INTERVAL * 1000
         trust = self._endpoint.trust
         self._run(lambda: trust.recheck(peer, now.utc_ms, may_ask=True), partial(self._rechecked, trust))
 
@@ -247,12 +253,10 @@ class AProfileAssociation(PlainAssociation):
 
     def tick(self, now: Instant) -> None:
         """The deadline may have come; that of an open association is the next look at the peer's certificate."""
-        if self._state == OPEN and self.deadline is not None:
-            if now.mono_ms >= self.deadline:
-                self.deadline = now.mono_ms + limits.OUR_RECHECK_INTERVAL * 1000
-                self.recheck(now)
-        else:
+        if self._state != OPEN or self.peer is None:
             super().tick(now)
+        elif self.deadline is not None and now.mono_ms >= self.deadline:
+            self._look_again(self.peer, now)
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -354,10 +358,9 @@ class AProfileAssociation(PlainAssociation):
     def _authenticated(self, appl_data: bytes, now: Instant) -> None:
         self._state = OPEN
         self._appl_data = b""
-        self.deadline = now.mono_ms + limits.OUR_RECHECK_INTERVAL * 1000
+        # Something may have become known while the peer was judged.
+        self.deadline = now.mono_ms + (0 if self._soon else limits.OUR_RECHECK_INTERVAL * 1000)
         self._outputs.append(Established(appl_data, self.peer, True))
-        if self._endpoint.fresh_trust is not None:
-            self.recheck(now)  # it may have come while the peer was judged by the older one
 
     def _rechecked(self, trust: TrustStore, job: Job, now: Instant) -> None:
         if self._state == ENDED:

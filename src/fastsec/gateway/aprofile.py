@@ -28,7 +28,7 @@ from fastsec.gateway import near, sides, tables
 from fastsec.gateway.model import OsiAddress
 from fastsec.gateway.positions import Path as Where
 from fastsec.gateway.tables import Table, Wrong
-from fastsec.pki.credential import load_certificates, load_crls
+from fastsec.pki.credential import load_certificates
 from fastsec.pki.path import TrustStore
 from fastsec.secpdu import authentication
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastsec.events import EventSink
     from fastsec.gateway.model import Route
     from fastsec.pki.path import VerifiedPeer
+    from fastsec.pki.revocation import Revocations
 
 TITLE: Final = "[route.a_profile]"
 WORDS: Final = "A-profile of 2007, authenticates the association only"
@@ -207,6 +208,7 @@ class Opener:
         attempt: the result of a function, or None after a complaint.
         load_all: the contents of files.
         watch: warns before certificates run out.
+        known: what is known about revocation.
         guard: doubts a private key that other users may read.
         state: the name of a file in the state directory, or None.
     """
@@ -215,6 +217,7 @@ class Opener:
     load_all: Callable[..., list[bytes]]
     watch: Callable[..., None]
     guard: Callable[[Path, Where], None]
+    known: Revocations
     state: Callable[[str], str | None]
 
 
@@ -222,13 +225,12 @@ def load(own: AProfileSettings, opener: Opener, sink: EventSink) -> AProfileConf
     """Open the files of a route; None after complaints."""
     credential = _credential(own, opener)
     anchors = opener.load_all(own.anchors, (*own.where, "anchors"), load_certificates, "an A-profile anchor", crl=False)
-    crls = opener.load_all(own.crls, (*own.where, "crls"), load_crls, "an A-profile CRL", crl=True)
     path = opener.load_all(
         own.intermediates, (*own.where, "intermediates"), load_certificates, "an A-profile authority", crl=False
     )
     if credential is None or not anchors:
         return None
-    trust = opener.attempt(lambda: TrustStore(anchors, crls), own.where)
+    trust = opener.attempt(lambda: TrustStore(anchors, revocation=opener.known), own.where)
     if trust is None:
         return None
     replay = opener.state(f"a-profile-{key_name(credential.key)}")

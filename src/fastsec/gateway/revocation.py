@@ -81,12 +81,15 @@ def read(top: Table, problems: Problems) -> RevocationPolicy:
 
 
 def list_files(settings: Settings) -> list[tuple[Path, Where, str]]:
-    """The CRL files that trust and TLS name: each with where it stands in the configuration and what it is called. What
-    TLS misses is told with its other files."""
+    """The CRL files that trust, A-profile and TLS name: each with where it stands in the configuration and what it is
+    called. What TLS misses is told with its other files."""
     found: dict[tuple[Path, str], tuple[Path, Where, str]] = {}
     for index, path in enumerate(settings.trust.crls if settings.trust is not None else ()):
         found.setdefault((path, ""), (path, ("trust", "crls", index), "a CRL"))
     for route in settings.routes:
+        if route.a_profile is not None:
+            for index, path in enumerate(route.a_profile.crls):
+                found.setdefault((path, "A"), (path, (*route.a_profile.where, "crls", index), "an A-profile CRL"))
         if route.tls is not None:
             for index, path in enumerate(route.tls.crls):
                 if path.is_file():
