@@ -33,6 +33,10 @@ TARGETS: Final[dict[str, tuple[str, int]]] = {
     "attribute": ("roles", 6),
     "user_roles": ("roles", 20),
     "role_token": ("roles", 8),
+    "ocsp_response": ("revocation", 10),
+    "ocsp_answer": ("revocation", 6),
+    "points": ("revocation", 20),
+    "http_answer": ("revocation", 8),
     "public_key": ("pki", 6),
     "signature": ("pki", 5),
     "dh_value": ("pki", 5),
@@ -58,7 +62,7 @@ TARGETS: Final[dict[str, tuple[str, int]]] = {
 }
 
 # Modules of targets whose Python code is worth tracing; the others are almost all compiled.
-TRACED: Final = frozenset(("secpdu", "pki", "roles", "osi", "live", "config", "files", "access"))
+TRACED: Final = frozenset(("secpdu", "pki", "roles", "revocation", "osi", "live", "config", "files", "access"))
 
 # How many mutated inputs ``make test`` tries per target, by module: a second or so.
 QUICK: Final = {
@@ -66,6 +70,7 @@ QUICK: Final = {
     "guard": 1200,
     "pki": 800,
     "roles": 500,
+    "revocation": 400,
     "osi": 1200,
     "live": 120,
     "config": 500,

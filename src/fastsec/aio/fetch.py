@@ -74,7 +74,7 @@ async def fetch(
                 lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
             writer.write("\r\n".join([*lines, "", ""]).encode("ascii") + (body or b""))
             await writer.drain()
-            return await _answer(reader, maximum)
+            return await read_answer(reader, maximum)
         except (OSError, EOFError, UnicodeError, asyncio.LimitOverrunError) as error:
             if isinstance(error, TimeoutError):
                 raise
@@ -104,7 +104,8 @@ async def _connect(
     raise FetchError("it refuses connections or is not there")
 
 
-async def _answer(reader: asyncio.StreamReader, maximum: int) -> Fetched:
+async def read_answer(reader: asyncio.StreamReader, maximum: int) -> Fetched:
+    """The answer that comes on ``reader``; errors as ``fetch``, EOFError, LimitOverrunError."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     version, _, rest = head[0].partition(" ")
     code = rest[:3]
