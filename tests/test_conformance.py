@@ -31,6 +31,19 @@ NOT_IMPLEMENTED = {
     "XMPP (61850-8-2)",
     "fallback to a weaker mode",
     "XER",
+    # TLS: what OpenSSL, or Python's ssl, does not have
+    "TLS_AES_128_CCM_SHA256 (0x1304)",
+    "TLS_AES_128_CCM_8_SHA256 (0x1305)",
+    "TLS_DH_RSA_WITH_AES_128_GCM_SHA256 (0x00A0)",
+    "TLS_DH_RSA_WITH_AES_128_CBC_SHA256 (0x003F)",
+    "TLS_DH_RSA_WITH_AES_256_GCM_SHA384 (0x00A1)",
+    "TLS_DH_DSS_WITH_AES_256_CBC_SHA (0x0036)",
+    "SSL 3.0, TLS 1.0, TLS 1.1",
+    "renegotiation on the same connection (RFC 5746)",
+    "OCSP stapling (RFC 6066)",
+    "delta CRL, indirect CRL",
+    "enrolment (SCEP, EST), group keys (GDOI)",
+    "software tokens (JWT), RADIUS, LDAP",
 }
 
 

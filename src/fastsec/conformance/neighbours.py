@@ -1,12 +1,355 @@
-"""The tables about the neighbours of IEC 62351-4: TLS (-3), roles (-8), certificates (-9), events (-14)."""
+"""The tables about the neighbours of IEC 62351-4: TLS (-3), certificates (-9), roles (-8), events (-14), tokens."""
 
 from __future__ import annotations
 
+import ssl
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from typing import Final
 
-from fastsec.conformance.model import Table
+from fastsec._core.cursor import Reader
+from fastsec.access.rights import DEFAULT as RIGHTS
+from fastsec.aio.tls_profile import SUITES, USUAL, Suite, TLSRules
+from fastsec.config import Policy
+from fastsec.conformance.model import Row, Table
+from fastsec.conformance.proof import Pair, authority, credential, works
+from fastsec.conformance.security import exists
+from fastsec.engine import Role
+from fastsec.events import CATALOGUE
+from fastsec.pki import oids
+from fastsec.pki.revocation import RevocationPolicy
+from fastsec.pki.roles import ROLE_NAMES, UserRoleInfo, read_user_roles, write_user_roles
+
+TLS_TEST: Final = "tests/aio/test_tls.py"
+ROLE_TEST: Final = "tests/pki/test_user_roles.py"
+GRANT_TEST: Final = "tests/test_roles.py"
+ASK_TEST: Final = "tests/aio/test_revocation.py"
 
 
 def tables() -> Iterator[Table]:
     """All of them."""
-    yield from ()
+    yield Table("TLS cipher suites", "62351-4, Tables 3, 8, 10; 62351-3:2023", tuple(_suites()))
+    yield Table("T-security", "62351-3, as 62351-4 uses it", tuple(_tls()))
+    yield Table("Certificates and revocation", "62351-9; RFC 5280, RFC 6960", tuple(_revocation()))
+    yield Table("Roles", "62351-8", tuple(_roles()))
+    yield Table("Security events", "62351-14 (CDV 2025)", tuple(_events()))
+    yield Table("Event log", "62351-14; RFC 5424, RFC 5425", tuple(_log()))
+    yield Table("Keys in hardware", "PKCS#11", tuple(_tokens()))
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+@cache
+def _in_openssl(suite: Suite) -> bool:
+    """Whether the TLS library of this installation has the suite, and lets it be used."""
+    if not suite.openssl:
+        return False
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if suite.chosen:
+        context.set_ciphers(f"{suite.openssl}:@SECLEVEL=1")
+    return any(each["name"] == suite.openssl for each in context.get_ciphers())
+
+
+def _suites() -> Iterator[Row]:
+    for suite in SUITES:
+        supported = works(_in_openssl, suite)
+        usual = "" if suite.name in USUAL or suite.version == "1.3" or not supported else "only where it is named"
+        yield Row(
+            f"{suite.name} (0x{suite.code:04X})",
+            supported,
+            suite.native or suite.ed2 or (f"{suite.compatible}, compatibility mode" if suite.compatible else ""),
+            suite.note or usual,
+            f"{TLS_TEST}::test_tls_1_2" if suite.version == "1.2" else f"{TLS_TEST}::test_echo_of_every_size",
+        )
+
+
+def _tls() -> Iterator[Row]:
+    rules = {field.name for field in fields(TLSRules)}
+    usual = TLSRules()
+    for version in usual.versions:
+        has = ssl.HAS_TLSv1_2 if version == "1.2" else ssl.HAS_TLSv1_3
+        asked = "m" if version == "1.2" else "o"
+        test = "test_tls_1_2" if version == "1.2" else "test_echo_of_every_size"
+        yield Row(f"TLS {version}", has, asked, test=f"{TLS_TEST}::{test}")
+    yield Row(
+        "SSL 3.0, TLS 1.0, TLS 1.1", False, note="refused", test=f"{TLS_TEST}::test_versions_before_1_2_are_refused"
+    )
+    yield Row(
+        "certificates on both sides",
+        exists("fastsec.aio.tls_checks"),
+        "m",
+        test=f"{TLS_TEST}::test_a_client_without_certificate_is_refused",
+    )
+    yield Row("several trust anchors", "trust" in rules, "m", test=f"{TLS_TEST}::test_echo_of_every_size")
+    yield Row(
+        "certificates accepted one by one (pinned)", "pinned" in rules, "o", test=f"{TLS_TEST}::test_the_server_refuses"
+    )
+    yield Row(
+        "session resumption",
+        "resumption" in rules,
+        "m",
+        f"usually {usual.resumption / 3600:g} h after the full handshake",
+        f"{TLS_TEST}::test_sessions_are_resumed",
+    )
+    yield Row(
+        "renegotiation on the same connection (RFC 5746)",
+        hasattr(ssl.SSLObject, "renegotiate"),
+        "m",
+        "Python's ssl has none; instead the peer is authenticated anew on the same connection by a protocol of ours, "
+        "or the connection ends in order",
+        f"{TLS_TEST}::test_a_resumed_session_is_checked_again",
+    )
+    yield Row(
+        "authentication anew at the latest after 24 h",
+        works(_limited) and "renewal" in rules,
+        "m",
+        f"usually after {usual.renewal / 3600:g} h",
+        f"{TLS_TEST}::test_a_resumed_session_is_checked_again",
+    )
+    yield Row(
+        "revoked certificates refused (CRL)",
+        exists("fastsec.aio.tls_revocation"),
+        "m",
+        test=f"{TLS_TEST}::test_crl_missing_or_expired_is_a_warning",
+    )
+    yield Row(
+        "OCSP stapling (RFC 6066)", False, note="Python's ssl has none", test=f"{TLS_TEST}::test_the_client_refuses"
+    )
+
+
+def _older() -> bool:
+    return bool(TLSRules(versions=("1.1",)))  # type: ignore[arg-type]  # refused, as it should
+
+
+def _limited() -> bool:
+    try:
+        TLSRules(limit=24 * 3600 + 1)
+    except Exception:
+        return True
+    return False
+
+
+# --- certificates -----------------------------------------------------------------------------------------------------
+def _revoked_is_refused() -> bool:
+    """A handshake with a certificate on the list; the list is made for this attempt alone."""
+    before = authority().crl
+    revoked = authority().revoke(credential(Role.CLIENT, "p256").certificate)
+    try:
+        pair = Pair(Policy(), crl=revoked)
+        pair.client.start(b"\xa8\x00", pair.now)
+        pair.run()
+        return "IEC62351-9:4.1" in pair.events[Role.SERVER] and pair.server.peer is None
+    finally:
+        authority().crl = before
+
+
+def _revocation() -> Iterator[Row]:
+    policy = RevocationPolicy()
+    names = {field.name for field in fields(RevocationPolicy)}
+    ocsp = exists("fastsec.pki.ocsp")
+    yield Row(
+        "path validation (RFC 5280)",
+        works(lambda: Pair(Policy()).open()),
+        "m",
+        test="tests/pki/test_path.py::test_keys_and_signatures",
+    )
+    yield Row(
+        "identity in the subject (Annex G) or in subjectAltName",
+        works(lambda: Pair(Policy()).open()),
+        "",
+        "subject: one RDN, an object identifier",
+        "tests/pki/test_certificate.py::test_subjects",
+    )
+    yield Row(
+        "CRL: a revoked peer is refused",
+        works(_revoked_is_refused),
+        "m",
+        test="tests/pki/test_crl.py::test_revoked_and_not",
+    )
+    yield Row(
+        "CRL from files",
+        works(lambda: authority().crl),
+        "m",
+        "read again when they change",
+        f"{ASK_TEST}::test_a_file_that_changes",
+    )
+    yield Row(
+        "CRL from distribution points (HTTP)",
+        "lists" in names,
+        "m",
+        "fetched in the background",
+        f"{ASK_TEST}::test_a_list_of_a_distribution_point",
+    )
+    yield Row(
+        "delta CRL, indirect CRL",
+        exists("fastsec.pki.delta_crl"),
+        "o",
+        "not used; such a list is left aside",
+        "tests/pki/test_crl.py::test_lists_that_are_not_used",
+    )
+    yield Row(
+        "OCSP (RFC 6960) with nonce (RFC 9654)",
+        ocsp and "ocsp" in names,
+        "o",
+        f"usually {policy.ocsp}, nonce {policy.nonce}",
+        f"{ASK_TEST}::test_openssl_says_good",
+    )
+    yield Row(
+        "no revocation information: warning, or refusal on demand",
+        "hard_fail" in names,
+        "m",
+        f"hard_fail usually {str(policy.hard_fail).lower()}",
+        f"{ASK_TEST}::test_answers_that_say_nothing_warn_or_refuse",
+    )
+    yield Row(
+        "open associations end when their peer is revoked",
+        exists("fastsec.aio.recheck"),
+        "m",
+        test=f"{ASK_TEST}::test_a_new_list_ends_open_associations",
+    )
+    yield Row(
+        "enrolment (SCEP, EST), group keys (GDOI)",
+        exists("fastsec.pki.enrolment"),
+        "",
+        "not implemented: files and tokens are given",
+        "tests/test_house.py::test_every_room_is_built",
+    )
+
+
+# --- roles ------------------------------------------------------------------------------------------------------------
+def _kept(role: int) -> bool:
+    """A token with this role reads as it was written."""
+    info = UserRoleInfo((role,), aor="plant", revision=1)
+    return read_user_roles(Reader(write_user_roles((info,)))) == (info,)
+
+
+def _roles() -> Iterator[Row]:
+    for number, name in enumerate(ROLE_NAMES):
+        rights = next((row for row in RIGHTS if row.role == number), None)
+        yield Row(
+            f"role {number} {name}",
+            works(_kept, number) and rights is not None,
+            "m",
+            "with rights of its own in the default map",
+            f"{ROLE_TEST}::test_a_plain_grant_counts_by_default",
+        )
+    yield Row(
+        "private roles (negative numbers)",
+        works(_kept, -1),
+        "o",
+        "where the policy knows them",
+        f"{ROLE_TEST}::test_private_roles_count_where_they_are_known",
+    )
+    yield Row(
+        "area of responsibility, revision of the map",
+        works(_kept, 0),
+        "m",
+        test=f"{GRANT_TEST}::test_a_grant_that_is_not_known_here_is_left_out",
+    )
+    for oid, edition in ((oids.IEC_USER_ROLES, "2020"), (oids.IEC_USER_ROLES_2011, "2011")):
+        yield Row(
+            f"IECUserRoles in the certificate, {oid} ({edition})",
+            works(Reader, b"\x30\x00"),
+            "m",
+            "written and read" if edition == "2020" else "read",
+            f"{ROLE_TEST}::test_both_oids_are_read",
+        )
+    yield Row(
+        "attribute certificate (RFC 5755) in attCert",
+        exists("fastsec.pki.attribute"),
+        "o",
+        "issuer, holder, validity, revocation and signature are checked",
+        f"{GRANT_TEST}::test_an_attribute_certificate_grants_its_roles_once_confirmed",
+    )
+    yield Row(
+        "roles granted only once the association is confirmed",
+        _only_confirmed(),
+        "",
+        test=f"{GRANT_TEST}::test_the_certificate_grants_its_roles_by_default",
+    )
+    yield Row(
+        "enforced per MMS service and functional constraint (gateway)",
+        exists("fastsec.access"),
+        "",
+        "a denied request gets its MMS error, the association stays",
+        "tests/gateway/test_access.py::test_a_viewer_reads_and_may_not_operate",
+    )
+    yield Row(
+        "software tokens (JWT), RADIUS, LDAP",
+        exists("fastsec.pki.jwt"),
+        "o",
+        "not implemented: tokens come with the association",
+        "tests/test_house.py::test_every_room_is_built",
+    )
+
+
+def _only_confirmed() -> bool:
+    pair = Pair(Policy())
+    pair.client.start(b"\xa8\x00", pair.now)
+    pair.run()
+    return pair.server.peer is not None and not pair.server.confirmed and pair.server.roles == ()
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+def _events() -> Iterator[Row]:
+    counts = Counter(domain for domain, _, _ in CATALOGUE)
+    for domain, count in counts.items():
+        yield Row(
+            f"domain {domain}",
+            count > 0,
+            "",
+            f"{count} events in the catalogue",
+            "tests/test_events.py::test_every_row_keeps_the_field_rules_of_62351_14",
+        )
+
+
+def _log() -> Iterator[Row]:
+    folder = "tests/eventlog"
+    yield Row(
+        "record fields, sequence number that survives restarts",
+        exists("fastsec.eventlog.record"),
+        "m",
+        test=f"{folder}/test_event_file.py::test_numbers_go_on_after_an_orderly_end_without_a_gap",
+    )
+    yield Row(
+        "RFC 5424 lines",
+        exists("fastsec.eventlog.record"),
+        "m",
+        test=f"{folder}/test_event_record.py::test_the_line_of_the_standard",
+    )
+    yield Row(
+        "file with rotation and hash chain",
+        exists("fastsec.aio.event_file"),
+        "",
+        test=f"{folder}/test_event_chain.py::test_tampering_shows_where",
+    )
+    yield Row(
+        "syslog over TLS (RFC 5425), bounded spool",
+        exists("fastsec.aio.event_syslog"),
+        "m",
+        test=f"{folder}/test_event_rsyslog.py::test_rsyslog_parses_our_lines_and_misses_none_over_its_restart",
+    )
+    yield Row(
+        "limits of a flood, with a count of what was suppressed",
+        exists("fastsec.eventlog.limiter"),
+        "",
+        test=f"{folder}/test_event_log.py::test_a_flood_is_counted_and_the_others_are_seen",
+    )
+
+
+def _tokens() -> Iterator[Row]:
+    module = exists("fastsec.pki.pkcs11")
+    yield Row(
+        "private keys in tokens, EC and RSA",
+        module,
+        "",
+        "by python-pkcs11 (extra pkcs11)" if module else "not implemented",
+        "tests/aio/test_signers_token.py::test_signatures_verify",
+    )
+    yield Row(
+        "a slow token holds up no other association",
+        exists("fastsec.aio.signers"),
+        "",
+        test="tests/aio/test_signers.py::test_open_associations_go_on_while_a_signature_is_made",
+    )

@@ -50,6 +50,7 @@ class Pair:
         key: kind of both keys.
         damage: what becomes of each PDU on its way.
         accept: whether the server's application accepts.
+        crl: the list they know (DER); by default one on which nobody stands.
 
     Attributes:
         sent: kinds of the SecPDUs that went from each role.
@@ -58,11 +59,17 @@ class Pair:
     """
 
     def __init__(
-        self, policy: Policy, key: str = "p256", *, damage: Callable[[Send], Send] | None = None, accept: bool = True
+        self,
+        policy: Policy,
+        key: str = "p256",
+        *,
+        damage: Callable[[Send], Send] | None = None,
+        accept: bool = True,
+        crl: bytes = b"",
     ) -> None:
         self.now = Instant(time.time_ns() // 1_000_000, 1_000_000)
         before = Instant(self.now.utc_ms - 1_800_000, 0)
-        trust = TrustStore((authority().root,), (authority().crl,))
+        trust = TrustStore((authority().root,), (crl or authority().crl,))
         ends = {
             role: Endpoint(Config(credential=credential(role, key), trust=trust, policy=policy), now=before)
             for role in Role
