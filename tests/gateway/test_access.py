@@ -34,7 +34,9 @@ from fastsec.gateway.bridge import End
 from fastsec.gateway.far import DialledEnd
 from fastsec.gateway.model import Settings, SettingsError
 from fastsec.mms import pdu as mms
+from fastsec.pki.credential import load_certificates
 from fastsec.pki.roles import RoleGrant, RoleTrust, UserRoleInfo
+from fastsec.pki.trial_roles import TrialAttributeAuthority
 from mms_requests import get_name_list, read, request, usual, variables, write
 
 LOOK = read(variables("GGIO1$ST$Ind1$stVal"))
@@ -255,6 +257,41 @@ def test_roles_that_shrink_count_at_once(roles: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Engine, "roles", property(current))
         scenario(roles, "operator", test)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["dialled", "dials"])
+def test_roles_of_an_attribute_certificate_until_its_authority_is_not_believed_any_more(
+    roles: Path, reverse: bool
+) -> None:
+    root = authority(roles)
+    name = f"aa{reverse:d}"
+    issuer = TrialAttributeAuthority.create(root, name)
+    other = TrialAttributeAuthority.create(root, f"other{name}")
+    (holder,) = load_certificates(roles / "cc.e2e.pem")[:1]
+    issuer.save(issuer.issue(holder, (UserRoleInfo((1,)),), revocable=False), name)
+
+    async def test(pair: Pair, client: AssociationStream, seen: Seen) -> None:
+        assert await asked(client, OPERATE)
+        assert not await asked(client, CONFIGURE)
+        (roles / f"{name}.aa.pem").write_bytes((roles / f"other{name}.aa.pem").read_bytes())
+        assert pair.der.reload()
+        (bridge,) = pair.der_route.bridges
+        assert bridge.incoming.connection is not None
+        bridge.incoming.connection.update_keys()
+        await until(lambda: bool(pair.records.about("roles are others")))
+        assert not await asked(client, OPERATE)
+        assert not await asked(client, LOOK)
+        assert await asked(client, usual(0))
+
+    assert other.certificate != issuer.certificate
+    scenario(
+        roles,
+        "cc",
+        test,
+        reverse=reverse,
+        cc_head=f'[roles]\ntoken = "{name}.roles.pem"\n',
+        der_head=f'[roles]\nauthorities = ["{name}.aa.pem"]\n',
+    )
 
 
 # --- many, and hostile ------------------------------------------------------------------------------------------------

@@ -12,9 +12,11 @@ from fastsec.demo.gateways import Gateway
 from fastsec.demo.intermediary import Intermediary
 from fastsec.demo.pki import broker_contexts
 from fastsec.demo.process import free_port
+from fastsec.pki.credential import load_certificates
 from fastsec.pki.identity import OsiName
 from fastsec.pki.roles import UserRoleInfo
 from fastsec.pki.trial import TrialAuthority
+from fastsec.pki.trial_roles import TrialAttributeAuthority
 
 NAMES = {"cc": OsiName.parse("1.1.1.999.1:12"), "der": OsiName.parse("1.1.1.999.2:12")}
 IDENTITY = """\
@@ -103,6 +105,7 @@ async def gateways(
     der_extra: str = "",
     der_dials: bool = False,
     cc_roles: Sequence[UserRoleInfo] = (),
+    cc_token: Sequence[UserRoleInfo] = (),
 ) -> AsyncIterator[Pair]:
     """Start both gateways towards the plain server at ``server_port``; at the end they drain.
 
@@ -112,12 +115,19 @@ async def gateways(
         cc_extra, der_extra: lines at the end of the route.
         der_dials: the server's gateway opens the TCP connection, as from behind a firewall.
         cc_roles: what the certificate of the client's gateway grants.
+        cc_token: what an attribute certificate grants it.
     """
     authority = TrialAuthority.create(directory, time.time_ns() // 1_000_000)
     near, far = free_port(), free_port()
     for name, identity in NAMES.items():
         authority.issue_e2e(name, identity, roles=cc_roles if name == "cc" else ())
         authority.issue_tls(name, ["127.0.0.1"])
+    tables = {"cc": "", "der": ""}
+    if cc_token:
+        issuer = TrialAttributeAuthority.create(authority, "roles")
+        (holder, *_) = load_certificates(directory / "cc.e2e.pem")
+        issuer.save(issuer.issue(holder, cc_token, revocable=False), "cc")
+        tables = {"cc": '[roles]\ntoken = "cc.roles.pem"\n', "der": '[roles]\nauthorities = ["roles.aa.pem"]\n'}
     authority.issue_tls("broker", ["127.0.0.1"])
     server_tls, client_tls = broker_contexts(directory) if tls else (None, None)
     middle = Intermediary(far, server_tls=server_tls, client_tls=client_tls)
@@ -132,7 +142,7 @@ async def gateways(
     }
     for name, route in routes.items():
         own = der_policy if name == "der" and der_policy is not None else policy
-        text = IDENTITY.format(name=name, policy=own) + (TLS.format(name=name) if tls else "") + route
+        text = IDENTITY.format(name=name, policy=own) + (TLS.format(name=name) if tls else "") + tables[name] + route
         (directory / f"{name}.toml").write_text(text)
     try:
         der = await Gateway.start("der", directory / "der.toml")

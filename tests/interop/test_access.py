@@ -27,9 +27,10 @@ def with_role(
     server: list[str] | str,
     clients: list[str],
     test: Callable[[Pair, PeerProcess, list[PeerProcess]], Awaitable[None]],
+    by: str = "cc_roles",
     **changes: str,
 ) -> None:
-    """Run ``test`` with a server and clients whose gateway has a certificate that grants ``role``."""
+    """Run ``test`` with a server and clients whose gateway has a certificate that grants ``role``; or a token does."""
     granted = [UserRoleInfo((ROLE_NAMES.index(role),))] if role is not None else []
 
     async def scenario() -> None:
@@ -38,11 +39,11 @@ def with_role(
             if isinstance(server, str)
             else PeerProcess.start("server", [*server, "--port", str(free_port())], tmp_path)
         )
-        values = {"der_extra": ACCESS, **changes}
+        values = {"der_extra": ACCESS, by: granted, **changes}
         async with (
             asyncio.timeout(90),
             await starting as device,
-            gateways(tmp_path, device.port, tls=False, cc_roles=granted, **values) as pair,  # type: ignore[arg-type]
+            gateways(tmp_path, device.port, tls=False, **values) as pair,  # type: ignore[arg-type]
         ):
             started = [await start_client(kind, tmp_path) for kind in clients]
             try:
@@ -97,8 +98,9 @@ def test_an_engineer_does_everything_but_operate(kind: str, tmp_path: Path) -> N
 CONTROLLED = [str(PEERS / "controlled_server.py")]
 
 
+@pytest.mark.parametrize("by", ["cc_roles", "cc_token"])
 @pytest.mark.parametrize(("role", "operates"), [("VIEWER", False), ("OPERATOR", True), ("ENGINEER", False)])
-def test_operating_a_switch(role: str, operates: bool, tmp_path: Path) -> None:
+def test_operating_a_switch(role: str, operates: bool, by: str, tmp_path: Path) -> None:
     """Directly, and selected before: with two foreign clients at a foreign server."""
 
     async def test(pair: Pair, server: PeerProcess, clients: list[PeerProcess]) -> None:
@@ -114,7 +116,7 @@ def test_operating_a_switch(role: str, operates: bool, tmp_path: Path) -> None:
             assert await client.ask("state", name="a")
             await client.ask("close", name="a")
 
-    with_role(tmp_path, role, CONTROLLED, ["iec61850", "pyiec61850-ng"], test)
+    with_role(tmp_path, role, CONTROLLED, ["iec61850", "pyiec61850-ng"], test, by)
 
 
 def test_an_operator_of_some_switches(tmp_path: Path) -> None:

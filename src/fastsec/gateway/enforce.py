@@ -209,6 +209,11 @@ class Guarding(End):
         super().confirmed(assoc)
         self.guard.meet(assoc, self.bridge.log)
 
+    def roles_changed(self, assoc: Connection) -> None:
+        """Other roles than before, from now on."""
+        super().roles_changed(assoc)
+        self.guard.meet(assoc, self.bridge.log)
+
     def ended(self, assoc: Connection, error: FastsecError | None) -> None:
         """Tell what has not been told."""
         if self._bridge is not None:
