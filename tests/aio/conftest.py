@@ -23,11 +23,11 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 def run(request):
     """Run a coroutine on each kind of loop; an exception the loop was told of fails the test."""
 
-    def runner(coroutine, *, quiet: bool = False):
+    def runner(coroutine, *, quiet: bool = False, seconds: float = 20):
         complaints: list[dict[str, object]] = []
         with asyncio.Runner(loop_factory=LOOPS[request.param]) as loop_runner:
             loop_runner.get_loop().set_exception_handler(lambda loop, context: complaints.append(context))
-            result = loop_runner.run(asyncio.wait_for(coroutine, 20))
+            result = loop_runner.run(asyncio.wait_for(coroutine, seconds))
         if not quiet:
             assert not complaints
         return result

@@ -71,12 +71,12 @@ class Authority:
         )
         return certificate
 
-    def crl(self, *revoked, name: str = "crl", end=DAY) -> Path:
+    def crl(self, *revoked, name: str = "crl", start=-2 * DAY, end=DAY) -> Path:
         """Write a CRL; its path."""
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.subject)
-            .last_update(self.now - 2 * DAY)
+            .last_update(self.now + start)
             .next_update(self.now + end)
         )
         for certificate in revoked:

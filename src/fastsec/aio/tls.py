@@ -21,7 +21,7 @@ from fastsec.aio.runtime import SCRATCH, runtime
 from fastsec.aio.tls_checks import CertificateRefused
 from fastsec.aio.tls_config import TLSConfig, reason
 from fastsec.aio.tls_profile import TLSRules
-from fastsec.aio.tls_renewal import CLOSED, HANDSHAKE, NEW, OPEN, RENEWING, Attempt, Renewing, Step
+from fastsec.aio.tls_renewal import CLOSED, HANDSHAKE, NEW, OPEN, RENEWING, Attempt, OutOfTurn, Renewing, Step
 from fastsec.errors import Aborted
 from fastsec.events import SecurityEvent, named
 
@@ -101,8 +101,11 @@ class TLSLayer(Renewing):
         if self._state == HANDSHAKE and self._error is None:
             self._error = Aborted("provider", None, "the connection was closed during the TLS handshake")
             self._failed_with(None)
-        elif self._state == RENEWING and self._error is None and not self._over():
-            self._error = Aborted("provider", None, "the connection was closed during a new TLS handshake")
+        elif self._state == RENEWING and self._error is None:
+            if self._over():
+                exc = None  # close_notify has come: whatever became of the TCP connection then
+            else:
+                self._error = Aborted("provider", None, "the connection was closed during a new TLS handshake")
         self._end()
         self._tell(self._error or exc)
 
@@ -149,7 +152,7 @@ class TLSLayer(Renewing):
         self._incoming, self._outgoing = attempt.incoming, attempt.outgoing
         if error is not None or attempt.connection is None:
             self._failed_with(error)
-            self._fail(error or ssl.SSLError("no handshake"), alert=not isinstance(error, CertificateRefused))
+            self._fail(error or OutOfTurn("no handshake"), alert=not isinstance(error, CertificateRefused))
             return
         if self._outgoing.pending:
             self._below.write(self._outgoing.read())

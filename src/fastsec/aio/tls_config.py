@@ -437,7 +437,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).lower().replace("_", " ")
+        return (getattr(error, "reason", None) or str(error)).lower().replace("_", " ")
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error)

@@ -30,7 +30,7 @@ from fastsec.aio.timers import mono_ms
 from fastsec.aio.tls_checks import CertificateRefused, PeerFacts
 from fastsec.aio.tls_hello import RECORD_MAX, Hello, read_hello
 from fastsec.aio.tls_profile import REHANDSHAKE
-from fastsec.errors import Aborted
+from fastsec.errors import Aborted, FastsecError
 from fastsec.events import SecurityEvent, named
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ GAP = 30.0  # seconds between two handshakes that the peer begins on one connect
 HURRIED_MAX: Final = 3  # ... but for so many in a row
 EARLIER: Final = (0.75, 0.9)  # the client begins at this part of the interval, so that not all do so together
 SPREAD: Final = 30.0  # seconds over which connections are spread that all have to begin anew
+
+
+class OutOfTurn(FastsecError):
+    """The peer sent what does not belong there."""
 
 
 class Attempt:
@@ -387,7 +391,7 @@ class Renewing(asyncio.Protocol, asyncio.Transport):
             return
         renewal.running = False
         if not isinstance(error, ssl.SSLWantReadError):
-            self._fail(error or ssl.SSLError("no handshake"))
+            self._fail(error or OutOfTurn("no handshake"))
             return
         renewal.ready = True
         if self._state == OPEN:
@@ -441,7 +445,7 @@ class Renewing(asyncio.Protocol, asyncio.Transport):
     def _feed(self, renewal: Renewal, data: bytes) -> None:
         """Octets of the new session."""
         if renewal.running:  # a thread has the BIOs; nobody who keeps to the rules sends anything now
-            self._fail(ssl.SSLError("octets out of turn in a new handshake"))
+            self._fail(OutOfTurn("octets out of turn in a new handshake"))
             return
         if not renewal.fed:
             renewal.fed = True
@@ -459,7 +463,7 @@ class Renewing(asyncio.Protocol, asyncio.Transport):
             data = data[len(HELLO_REQUEST) :] if asked else data
             if not renewal.sent:
                 if not asked or data:
-                    self._fail(ssl.SSLError("neither an end nor a new session follows close_notify"))
+                    self._fail(OutOfTurn("neither an end nor a new session follows close_notify"))
                     return
                 renewal.asked = True
                 if renewal.attempt is None:
@@ -504,7 +508,7 @@ class Renewing(asyncio.Protocol, asyncio.Transport):
                 self._answer(renewal)
             else:
                 self._outgoing = attempt.outgoing  # an alert, if OpenSSL has left one
-            self._fail(error or ssl.SSLError("no handshake"), alert=not isinstance(error, CertificateRefused))
+            self._fail(error or OutOfTurn("no handshake"), alert=not isinstance(error, CertificateRefused))
             return
         self._ssl, self._incoming, self._outgoing = attempt.connection, attempt.incoming, attempt.outgoing
         self._state, self._renewal = OPEN, None
