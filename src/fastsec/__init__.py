@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastsec.aio.server import Server, serve
     from fastsec.aio.stream import AssociationStream, streams
     from fastsec.aio.tls import TLSConfig
+    from fastsec.aprofile import AProfileConfig, load_a_profile_credential
     from fastsec.config import Config, Policy
     from fastsec.errors import (
         Aborted,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __version__: Final = "0.1.0"
 
 __all__ = [
+    "AProfileConfig",
     "Aborted",
     "AssociationHandler",
     "AssociationStream",
@@ -59,6 +61,7 @@ __all__ = [
     "TrustStore",
     "connect",
     "connect_handler",
+    "load_a_profile_credential",
     "load_credential",
     "load_trust",
     "run",
@@ -75,6 +78,7 @@ _HOME: Final = {
     "fastsec.aio.server": ("Server", "serve"),
     "fastsec.aio.stream": ("AssociationStream", "streams"),
     "fastsec.aio.tls": ("TLSConfig",),
+    "fastsec.aprofile": ("AProfileConfig", "load_a_profile_credential"),
     "fastsec.config": ("Config", "Policy"),
     "fastsec.errors": (
         "Aborted",
