@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastsec import limits
@@ -208,6 +209,10 @@ class Refusals:
     unsigned: int = 0
 
 
+def _below(random: Callable[[int], bytes], count: int) -> int:
+    return int.from_bytes(random(8), "big") % count
+
+
 class Endpoint:
     """One local identity in one process.
 
@@ -227,6 +232,7 @@ class Endpoint:
             then on (at key updates and every 24 h), while ``config`` stays what they were made with.
         fresh_roles: likewise whose roles are believed.
         half_open: associations between HandshakeReq and HandshakeAcc.
+        made_for: the configuration as the caller gave it, by which the endpoint is found again.
         refusals: what was refused so far; shared by all endpoints of the identity.
     """
 
@@ -240,6 +246,7 @@ class Endpoint:
         "fresh_roles",
         "fresh_trust",
         "half_open",
+        "made_for",
         "refusals",
         "replay",
         "worker",
@@ -256,7 +263,7 @@ class Endpoint:
     ) -> None:
         if not 0 <= worker[0] < worker[1] <= limits.OUR_ASSO_NUMBERS:
             raise ConfigError("worker (i, N) needs 0 <= i < N <= 1000")
-        self.config = config
+        self.config = self.made_for = config
         self.worker = worker
         self.replay = ReplayMemory(time_key(time_text(now.utc_ms)), worker[0]) if replay is None else replay
         self.half_open = 0
@@ -289,11 +296,8 @@ class Endpoint:
         """The association numbers shared with a verified (server role) or configured (client role) peer."""
         found = self._peers.get(peer)
         if found is None:
-            found = self._peers[peer] = PeerNumbers(self.worker, self._below, self.replay, peer)
+            found = self._peers[peer] = PeerNumbers(self.worker, partial(_below, self._random), self.replay, peer)
         return found
-
-    def _below(self, count: int) -> int:
-        return int.from_bytes(self._random(8), "big") % count
 
     # --- limits ---
 

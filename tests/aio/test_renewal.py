@@ -48,8 +48,7 @@ def test_the_same_configuration_again_is_no_circle(world) -> None:
     assert identity_of(world.der).endpoint(world.der).fresh_trust is world.der.trust
 
 
-def test_configurations_that_nobody_uses_are_not_kept(world, monkeypatch) -> None:
-    monkeypatch.setattr("fastsec.aio.endpoints.CONFIGS_KEPT", 2)
+def test_configurations_that_nobody_uses_are_not_kept(world) -> None:
     last = maker(world.der)
     for _ in range(20):
         newer = maker(dataclasses.replace(world.der))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import gc
 import os
+import weakref
 from pathlib import Path
 
 import pytest
 from world import PDU, Recorder, pair
 
 from fastsec import limits
-from fastsec.aio import endpoints, replay_file
+from fastsec.aio import replay_file
 from fastsec.aio.endpoints import forget_identities, identity_of
 from fastsec.aio.replay_file import ReplayFile
 from fastsec.errors import ConfigError, LimitReached
 from fastsec.instant import Instant, now
+from fastsec.pki.credential import SoftwareSigner
 from fastsec.replay import ReplayMemory
 from fastsec.secpdu.timestamp import time_key, time_text
 
@@ -81,12 +84,22 @@ def test_one_identity_whatever_the_configuration(world) -> None:
     assert one.numbers("1.2.3") is two.numbers("1.2.3")
 
 
-def test_only_so_many_configurations_are_kept(world, monkeypatch) -> None:
-    monkeypatch.setattr(endpoints, "CONFIGS_KEPT", 3)
+def test_only_configurations_in_use_are_kept(world) -> None:
+    """A private key does not outlive what it was replaced by, but for the newest."""
     identity = identity_of(world.der)
+    used = identity.endpoint(world.der)
+    gone = []
     for _ in range(10):
-        identity.endpoint(dataclasses.replace(world.der))
-    assert len(identity._siblings) <= 3
+        signer = SoftwareSigner(world.der.credential.signer._key)
+        config = dataclasses.replace(world.der, credential=dataclasses.replace(world.der.credential, signer=signer))
+        endpoint = identity.endpoint(config, tls=True)
+        assert identity.endpoint(config, tls=True) is endpoint
+        endpoint.numbers("1.2.3")
+        gone.append(weakref.ref(endpoint))
+    del endpoint, config, signer
+    gc.collect()
+    assert [reference() for reference in gone] == [None] * 10
+    assert identity.endpoint(world.der) is used
 
 
 def test_a_request_is_refused_again_after_a_restart(run, world, authority, tmp_path) -> None:

@@ -12,9 +12,8 @@ import contextlib
 import copy
 import dataclasses
 import os
-from collections import OrderedDict
 from typing import Final
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 from fastsec.aio.replay_file import ReplayFile
 from fastsec.config import Config
@@ -23,7 +22,6 @@ from fastsec.instant import now
 from fastsec.peers import Endpoint, Refusals
 from fastsec.pki.identity import OsiName
 
-CONFIGS_KEPT: Final = 256  # per identity; each reload of certificates makes a new one
 WATCH_EVERY: Final = 1.0  # seconds
 TIDIED_AT_ONCE: Final = 64  # peers
 
@@ -35,7 +33,8 @@ class Identity:
 
     def __init__(self, config: Config) -> None:
         self._first = Endpoint(config, now=now(), worker=config.worker)
-        self._siblings: OrderedDict[tuple[int, bool], tuple[Config, Endpoint]] = OrderedDict()
+        # Those in use. One that is replaced takes its private key with it, or the sessions of its token.
+        self._siblings: WeakValueDictionary[tuple[int, bool], Endpoint] = WeakValueDictionary()
         self._watched: ref[asyncio.AbstractEventLoop] | None = None
         self.file: ReplayFile | None = None
 
@@ -53,14 +52,13 @@ class Identity:
             )
         key = (id(config), tls)
         known = self._siblings.get(key)
-        if known is not None and known[0] is config:
-            return known[1]
+        if known is not None and known.made_for is config:
+            return known
+        self._first.config = self._first.made_for = config
         sibling = copy.copy(self._first)  # numbers, memory and limits stay shared
         sibling.config = dataclasses.replace(config, tls_protected=True) if tls else config
         sibling.half_open = 0
-        self._siblings[key] = (config, sibling)
-        if len(self._siblings) > CONFIGS_KEPT:
-            self._siblings.popitem(last=False)
+        self._siblings[key] = sibling
         return sibling
 
     def _agree(self, config: Config) -> None:
