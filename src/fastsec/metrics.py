@@ -147,9 +147,11 @@ def of_meters(meters: Sequence[Meter]) -> Iterator[Family]:
     for definition, read in _PER_METER:
         both = definition.labels[:2] == _BOTH
         for meter in meters:
+            if meter.side == counting.OWN and definition.name != "fastsec_events_total":
+                continue
             if both:
                 base: tuple[str, ...] = (meter.route, meter.side)
-            elif meter.side == counting.SECURED:
+            elif meter.side != counting.PLAIN:
                 base = (meter.route,)
             else:
                 continue

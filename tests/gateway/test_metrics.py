@@ -237,6 +237,37 @@ def test_unconfirmed_ones_are_shown_until_they_are_confirmed(pki: Path) -> None:
     run(test())
 
 
+def test_events_of_the_route_and_of_the_gateway_are_counted_once(pki: Path, tmp_path: Path) -> None:
+    """Also those that do not come from an association: TLS, and the log itself."""
+
+    async def test() -> None:
+        port = free_port()
+        log = f'[events]\nfile = "{tmp_path / "events.log"}"\n'
+        async with gateways(pki, tls=True, der_head=table(port) + log) as pair:
+            reader, writer = await asyncio.open_connection("127.0.0.1", pair.der_route.addresses[0][1])
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            async with asyncio.timeout(30):
+                await reader.read()
+            writer.close()
+            pair.der.events.raise_own("CYBSECEV_LOG_HASH_INVALID", reason="test")
+            await until(lambda: bool(pair.der.events.meter.events))
+            client = await pair.client()
+            await client.send(confirmed(1))
+            await client.recv()
+            await client.release()
+            await pair.no_bridges()
+            assert await asyncio.get_running_loop().run_in_executor(None, pair.der.events._log.flush)  # type: ignore[union-attr]
+            found = await scrape(port)
+        shown = {name: value for name, value in found.items() if name.startswith("fastsec_events_total")}
+        of_none = {name: value for name, value in shown.items() if "route=," in name}
+        assert [value for name, value in of_none.items() if "CYBSECEV_LOG_HASH_INVALID" in name] == [1]
+        records = (tmp_path / "events.log").read_text(encoding="utf-8").count("\n")
+        assert sum(shown.values()) == records == found["fastsec_event_records_total{}"]
+        assert found["fastsec_event_suppressed_total{reason=rate}"] == 0
+
+    run(test())
+
+
 def test_tls_handshakes_and_resumptions(pki: Path) -> None:
     async def test() -> None:
         port = free_port()

@@ -30,6 +30,7 @@ JOB_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0,
 
 PLAIN: Final = "plain"
 SECURED: Final = "secured"
+OWN: Final = "own"  # no side of an association: events that are of no route
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class Meter:
 
     Arguments:
         route: the name it has among others; few and chosen by the operator, never by a peer.
-        side: ``secured`` or ``plain``.
+        side: ``secured``, ``plain`` or ``own``.
 
     Attributes:
         traffic: PDUs and octets.

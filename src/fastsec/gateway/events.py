@@ -20,6 +20,7 @@ from fastsec.aio.event_file import Counter, EventFile
 from fastsec.aio.event_log import EventLog
 from fastsec.aio.event_spool import Spool
 from fastsec.aio.event_syslog import SyslogOutput
+from fastsec.aio.meter import OWN, Meter
 from fastsec.errors import Aborted, ConfigError
 from fastsec.eventlog.limiter import ORDER, Limiter
 from fastsec.eventlog.record import APP_NAME_MAX, SOURCE_MAX, ascii_text
@@ -236,12 +237,15 @@ class Events:
         settings: with ``[events]`` or without.
     Attributes:
         warnings: doubtful things about ``[events]``.
+        meters: count the events of each route, by its name; ``meter`` those of none.
     Errors:
         ConfigError: a file cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.meters = {route.name: Meter(route.name) for route in settings.routes}
+        self.meter = Meter("", OWN)
         self._log: EventLog | None = None
         self._syslog: SyslogOutput | None = None
         self._started = False
@@ -273,17 +277,18 @@ class Events:
     # --- sinks -------------------------------------------------------------------------------------------------------
     def sink(self, route: Route) -> EventSink:
         """Where the events of a route go."""
-        return in_words(route) if self._log is None else self._log.tagged(route=route.name)
+        sink = in_words(route) if self._log is None else self._log.tagged(route=route.name)
+        return self.meters[route.name].counting(sink)
 
     @property
     def own(self) -> EventSink:
         """Where events go that are of no route."""
-        return Log().event if self._log is None else self._log
+        return self.meter.counting(Log().event if self._log is None else self._log)
 
     def raise_own(self, mnemonic: str, **params: str) -> None:
         """An event of the gateway itself, for the record only: the log has words of its own for it."""
         if self._log is not None:
-            self._log(named(mnemonic, **params))
+            self.own(named(mnemonic, **params))
 
     def watch(self, route: Route) -> Callable[[Connection, bool, FastsecError | None], None] | None:
         """What a ``Bridge`` of ``route`` tells; None without ``[events]``."""

@@ -134,6 +134,6 @@ def counted(door: Admission) -> list[tuple[str, int]]:
 # --- serving ----------------------------------------------------------------------------------------------------------
 def server_of(gateway: Gateway, settings: MetricsSettings, clock: Callable[[], float] = time.monotonic) -> ScrapeServer:
     """The HTTP server of a gateway, not yet listening."""
-    meters = [meter for runner in gateway.runners for meter in runner.meters]
+    meters = [meter for runner in gateway.runners for meter in runner.meters] + [gateway.events.meter]
     collector = Collector(meters=meters, more=[lambda: families(gateway)])
     return ScrapeServer(collector, settings.allow, gateway.log, clock)

@@ -59,6 +59,7 @@ class Runner:
         config: end-to-end identity, trust and policy.
         tls: of the secured side, or None.
         log: with the route's name.
+        meter: counts what happens on the secured side.
 
     Attributes:
         bridges: all associations, also those on their way.
@@ -68,12 +69,14 @@ class Runner:
         watch: see ``Bridge``; for all of them.
     """
 
-    def __init__(self, route: Route, config: Config | AProfileConfig, tls: TLSConfig | None, log: Log) -> None:
+    def __init__(
+        self, route: Route, config: Config | AProfileConfig, tls: TLSConfig | None, log: Log, meter: Meter
+    ) -> None:
         self.route = route
         self.log = log
         self.bridges: set[Bridge] = set()
         self.watch: Callable[[Connection, bool, FastsecError | None], None] | None = None
-        self.meters = (Meter(route.name, PLAIN), Meter(route.name, SECURED))
+        self.meters = (Meter(route.name, PLAIN), meter)
         self.doors: list[tuple[str, Admission]] = []
         self._config = config
         self._tls = tls

@@ -71,7 +71,7 @@ class Gateway:
         self._stopping: asyncio.Future[None] | None = None
         self._ending: asyncio.Future[None] | None = None
         self.runners = [
-            Runner(route, config, tls, Log(route=route.name))
+            Runner(route, config, tls, Log(route=route.name), self.events.meters[route.name])
             for route, config, tls in zip(settings.routes, loaded.configs, loaded.tls, strict=True)
         ]
         for runner in self.runners:
