@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from typing import cast
 
 from fastsec._core.crypto import sha256
 from fastsec.control import TakenControl
@@ -307,7 +308,8 @@ class HandshakePhase(DataPhase):
 
     def _make_acceptance(self, appl_data: bytes, now: Instant) -> None:
         """Step 5."""
-        taken, pair, config = present(self._taken), present(self._pair), self._endpoint.config
+        taken = cast(TakenRequest, present(self._taken))
+        pair, config = present(self._pair), self._endpoint.config
         room = self._environment.handshake_max
         asso_id = f"{pair[0]}:{pair[1]}"
         self._signed_ms = utc_ms = now.utc_ms
@@ -332,7 +334,7 @@ class HandshakePhase(DataPhase):
 
     def _open_server(self, made: MadeAcceptance, now: Instant) -> None:
         """Step 6."""
-        taken, pair = present(self._taken), present(self._pair)
+        taken, pair = cast(TakenRequest, present(self._taken)), present(self._pair)
         self.asso_id = f"{pair[0]}:{pair[1]}"
         self._params = present(taken.suite).guard_params(self.asso_id)
         self._log_keys(self._params, made.okm, made.h2, 0)
