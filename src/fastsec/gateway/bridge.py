@@ -540,9 +540,11 @@ class Bridge:
             return
         side, error = self._first or ("", None)
         if not self._joined:
-            if self.outgoing is None and error is not None:
+            if error is not None and (self.outgoing is None or side == self.incoming.side):
                 came = self.incoming.connection
-                self.log.info(f"no association: {ending(side, error)}", source=came.peer_address if came else "")
+                ours = isinstance(error, Aborted) and error.side == "local"  # our key's token, say
+                tell = self.log.warning if ours else self.log.info
+                tell(f"no association: {ending(side, error)}", source=came.peer_address if came else "")
             done(self)
             return
         ends = [end for end in (self.incoming, self.outgoing) if end is not None]
