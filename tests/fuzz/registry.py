@@ -48,6 +48,9 @@ TARGETS: Final[dict[str, tuple[str, int]]] = {
     "channel": ("osi", 8),
     "osi_initiator": ("osi", 10),
     "osi_responder": ("osi", 10),
+    "a_profile_value": ("aprofile", 20),
+    "a_profile_fields": ("aprofile", 10),
+    "a_profile_verdict": ("aprofile", 4),
     "server_open": ("live", 45),
     "client_open": ("live", 45),
     "server_handshake": ("live", 45),
@@ -62,7 +65,9 @@ TARGETS: Final[dict[str, tuple[str, int]]] = {
 }
 
 # Modules of targets whose Python code is worth tracing; the others are almost all compiled.
-TRACED: Final = frozenset(("secpdu", "pki", "roles", "revocation", "osi", "live", "config", "files", "access"))
+TRACED: Final = frozenset(
+    ("secpdu", "pki", "roles", "revocation", "osi", "live", "config", "files", "access", "aprofile")
+)
 
 # How many mutated inputs ``make test`` tries per target, by module: a second or so.
 QUICK: Final = {
@@ -72,6 +77,7 @@ QUICK: Final = {
     "roles": 500,
     "revocation": 400,
     "osi": 1200,
+    "aprofile": 200,
     "live": 120,
     "config": 500,
     "files": 300,
