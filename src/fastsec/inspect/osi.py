@@ -11,6 +11,7 @@ from fastsec import profile
 from fastsec.envs.osi import acse, cotp, presentation, session
 from fastsec.envs.osi.names import AeTitle
 from fastsec.errors import DecodeError
+from fastsec.inspect import aprofile
 from fastsec.inspect.words import ABSTRACT_SYNTAXES, APPLICATION_CONTEXTS, printable
 from fastsec.pki.identity import OsiName
 from fastsec.secpdu.fields import Carrier
@@ -366,6 +367,9 @@ def _describe_apdu(tag: int, apdu: acse.Apdu) -> dict[str, Any]:
             about["responding"] = title(apdu.responding)
         if apdu.authentication.mechanism is not None:
             about["mechanism"] = apdu.authentication.mechanism
+            proof = aprofile.describe(apdu.authentication)
+            if proof is not None:
+                about["a_profile"] = proof
     elif isinstance(apdu, acse.Abort):
         about["source"] = {0: "service-user", 1: "service-provider"}.get(apdu.source, str(apdu.source))
         if apdu.diagnostic is not None:

@@ -29,6 +29,8 @@ def _pdu(record: Record) -> Iterator[str]:
         for which in ("calling", "called", "responding"):
             if which in acse:
                 yield f"    {which:<11} {_title(acse[which])}"
+        if "a_profile" in acse:
+            yield f"    {'A-profile':<11} {_a_profile(acse['a_profile'])}"
     if "secpdu" in record:
         yield from _secpdu(record["secpdu"])
     for name in ("mms", "data"):
@@ -81,6 +83,12 @@ def _layers(layers: Record) -> Iterator[str]:
     if acse:
         words = [acse["apdu"]] + ([acse["context_name"], acse["context"]] if "context" in acse else [])
         yield " ".join([*words, *(str(acse[name]) for name in ("result", "diagnostic", "source") if name in acse)])
+
+
+def _a_profile(about: Record) -> str:
+    words = [about["subject"]] if "subject" in about else []
+    words += [f"{name} {about[name]}" for name in ("time", "signature") if name in about]
+    return ", ".join(words + ([f"malformed: {about['fault']}"] if "fault" in about else []))
 
 
 def _title(title: Record) -> str:

@@ -16,6 +16,7 @@ ABSTRACT_SYNTAXES: Final = {
     profile.OID_ACSE_AS: "ACSE",
     profile.OID_MMS_AS: "MMS",
     profile.OID_E2E_SECURITY_AS: "e2eSecurityAS",
+    profile.OID_MMS_AUTHENTICATION_AS: "mmsAuthenticationAS",
 }
 APPLICATION_CONTEXTS: Final = {
     profile.OID_E2E_MMS_AC: "e2eMmsAC",
