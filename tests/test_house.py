@@ -155,6 +155,15 @@ def test_every_room_is_built() -> None:
         assert place.exists() or any(place.with_suffix(end).exists() for end in (".py", ".pyx")), f"no room {room}"
 
 
+def test_test_modules_have_names_of_their_own() -> None:
+    """Those outside packages share one namespace; two of a name, and pytest collects nothing at all."""
+    seen: dict[str, Path] = {}
+    for path in sorted(Path(__file__).parent.rglob("test_*.py")):
+        if not (path.parent / "__init__.py").exists():
+            assert path.name not in seen, f"{path} and {seen[path.name]}: rename one"
+            seen[path.name] = path
+
+
 def test_no_file_is_larger_than_a_room() -> None:
     large = {str(path): count for path in FILES if (count := len(path.read_text().splitlines())) > 600}
     assert not large

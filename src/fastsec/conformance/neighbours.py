@@ -273,7 +273,7 @@ def _roles() -> Iterator[Row]:
         exists("fastsec.access"),
         "",
         "a denied request gets its MMS error, the association stays",
-        "tests/gateway/test_access.py::test_a_viewer_reads_and_may_not_operate",
+        "tests/gateway/test_gateway_access.py::test_a_viewer_reads_and_may_not_operate",
     )
     yield Row(
         "software tokens (JWT), RADIUS, LDAP",
