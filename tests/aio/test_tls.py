@@ -164,7 +164,8 @@ def test_the_end_in_the_chunk_of_the_last_data(run, authority) -> None:
 
 def test_the_end_alone_while_paused(run, authority) -> None:
     async def main() -> None:
-        async with pair(authority.config("server"), authority.config("client")) as (near, ends):
+        foreign = TLSRules(rehandshake=False)
+        async with pair(authority.config("server"), authority.config("client", rules=foreign)) as (near, ends):
             await near.made.wait()
             await ends[0].made.wait()
             [far] = ends

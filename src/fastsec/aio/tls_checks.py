@@ -161,7 +161,7 @@ def check_certificate(
             "the peer's certificate is not one of those that are pinned",
             named("TLS_NO_TRUSTED_CERT_MATCH", peer=peer, sha256=facts.fingerprint.hex()),
         )
-    if len(facts.chain) > 1 and facts.chain[-1] not in anchors:
+    if len(facts.chain) > 1 and anchors.isdisjoint(facts.chain):
         raise CertificateRefused(
             "the authority of the peer's certificate is not trusted any more", named("TLS_NO_CA_MATCH", peer=peer)
         )

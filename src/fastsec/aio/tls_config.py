@@ -317,6 +317,13 @@ class TLSConfig:
             events += self._authorities.events(hello, peer, None)
         return events
 
+    def _vouched(self, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Up to whoever vouches for it: a peer may send more of its path."""
+        for index, der in enumerate(chain):
+            if der in self._anchors:
+                return chain[: index + 1]
+        return chain
+
     def _facts(self, connection: ssl.SSLObject, peer: str, resumed: bool) -> PeerFacts:
         der = connection.getpeercert(binary_form=True)
         if not der:
@@ -326,7 +333,7 @@ class TLSConfig:
             known = self._peers.get(digest)
             if known is not None:
                 self._peers.move_to_end(digest)
-        chain = (der,) if resumed else _verified_chain(connection, der)
+        chain = (der,) if resumed else self._vouched(_verified_chain(connection, der))
         if known is not None and (resumed or known.chain == chain):
             return known
         tls_checks.check_sizes(chain, peer)
