@@ -108,14 +108,14 @@ def files(folder: str, *suffixes: str) -> set[str]:
 
 
 def test_the_sdist_is_whole(built: Built) -> None:
-    wanted = files("src", ".py", ".pyi", ".pyx", ".pxd", ".csv", ".service", ".lua", "py.typed")
+    wanted = files("src", ".py", ".pyi", ".pyx", ".pxd", ".csv", ".json", ".service", ".lua", "py.typed")
     wanted |= files("tests", ".py", ".json", ".bin", ".pcap", ".pcapng") | files("docs", ".md") | files("scripts", "")
     wanted |= files("benchmarks", ".py")
     wanted = {name for name in wanted if (ROOT / name).is_file()}
     wanted |= {"pyproject.toml", "setup.py", "Makefile", "MANIFEST.in"}
     wanted |= {"README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"}
     assert wanted <= built.source, sorted(wanted - built.source)
-    for suffix in (".pyx", ".pxd", ".pyi", "py.typed", ".csv", ".service", ".lua"):
+    for suffix in (".pyx", ".pxd", ".pyi", "py.typed", ".csv", ".json", ".service", ".lua"):
         assert any(name.startswith("src/") and name.endswith(suffix) for name in built.source), suffix
 
 
@@ -126,7 +126,8 @@ def test_the_sdist_holds_nothing_that_was_built(built: Built) -> None:
 
 
 def test_the_wheel_holds_the_package(built: Built) -> None:
-    wanted = {name.removeprefix("src/") for name in files("src", ".py", ".pyi", ".csv", ".service", ".lua", "py.typed")}
+    kinds = (".py", ".pyi", ".csv", ".json", ".service", ".lua", "py.typed")
+    wanted = {name.removeprefix("src/") for name in files("src", *kinds)}
     assert wanted <= built.wheel, sorted(wanted - built.wheel)
     assert [name for name in built.wheel if name.startswith(f"fastsec/_core/{ONE}.") and name.endswith(".so")]
 
@@ -164,7 +165,7 @@ def test_metadata(built: Built) -> None:
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata.get_payload().startswith("# fastsec")
-    assert {"demo", "bench", "test", "lint"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"demo", "bench", "metrics", "test", "lint"} <= set(metadata.get_all("Provides-Extra", []))
     scripts = next(built.unpacked.glob("*.dist-info/entry_points.txt")).read_text(encoding="utf-8")
     assert "fastsec = fastsec.cli:main" in scripts
 

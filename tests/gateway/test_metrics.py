@@ -29,11 +29,13 @@ from gateway_pair import (
 from scraping import Counting, frames, scrape, scraped
 
 import fastsec
+from fastsec.aio import tls_renewal
 from fastsec.aio.client import connect, plain_connect
 from fastsec.aio.endpoints import forget_identities
 from fastsec.aio.meter import DEFAULT
 from fastsec.aio.server import plain_serve
 from fastsec.aio.stream import streams
+from fastsec.aio.tls import TLSLayer
 from fastsec.demo.gateways import Gateway
 from fastsec.errors import Aborted
 from fastsec.gateway import metrics as own
@@ -292,6 +294,58 @@ def test_tls_handshakes_and_resumptions(pki: Path) -> None:
             assert (full, resumed) == (1, 1)
             failed = {name: value for name, value in found.items() if name.startswith("fastsec_tls_handshakes_failed")}
             assert list(failed.values()) == [1]
+
+    run(test())
+
+
+def test_a_hop_that_is_authenticated_anew_is_counted(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_renewal, "SPREAD", 0.01)
+
+    async def test() -> None:
+        port = free_port()
+        async with gateways(pki, tls=True, cc_head=table(port)) as pair:
+            client = await pair.client()
+            await pair.open_bridges(1)
+            bridge = next(iter(pair.cc_route.bridges))
+            assert bridge.outgoing is not None
+            assert bridge.outgoing.connection is not None
+            hop = bridge.outgoing.connection.transport
+            assert isinstance(hop, TLSLayer)
+            hop.look_again(anew=True)
+            await until(lambda: hop.renewals == 1, 30)
+            await client.send(confirmed(1))
+            await client.recv()
+            await scraped(
+                port,
+                {
+                    "fastsec_tls_handshakes_total{kind=full,route=north}": 1,
+                    "fastsec_tls_handshakes_total{kind=anew,route=north}": 1,
+                },
+            )
+            client.abort()
+
+    run(test())
+
+
+def test_denied_requests_are_counted(pki: Path) -> None:
+    async def test() -> None:
+        port = free_port()
+        async with gateways(pki, der_head=table(port), der_extra="access = true\n") as pair:
+            client = await pair.client()
+            await pair.open_bridges(1)
+            for number in range(5):  # the client has no role, so it may do nothing
+                await client.send(confirmed(number))
+                assert (await client.recv())[:1] != b"\xa1"
+            await scraped(
+                port,
+                {
+                    "fastsec_gateway_denied_requests_total{route=plant}": 5,
+                    "fastsec_pdus_total{direction=received,route=plant,side=secured}": 5,
+                    "fastsec_pdus_total{direction=sent,route=plant,side=secured}": 5,
+                    "fastsec_pdus_total{direction=sent,route=plant,side=plain}": 0,
+                },
+            )
+            client.abort()
 
     run(test())
 
