@@ -163,7 +163,7 @@ class TLSLayer(Renewing):
         self._grow_up(step.facts, step.events)
         self._config.opened(self)
         if self._config is not attempt.config:  # others have come to count in between
-            self._hasten(True)
+            self._hasten(True, 0.0)
         self._upper.connection_made(self)
         self._proceed()
 

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from hashlib import sha256
 from importlib import resources
@@ -32,14 +32,20 @@ StrPath = str | PathLike[str]
 
 SESSIONS_MAX: Final = 1024
 PEERS_MAX: Final = 1024
+LOOKS_PER_SECOND: Final = 1000  # at peers of open connections, when something new is known
 USUAL_RULES: Final = TLSRules()
 
 
 class Open(Protocol):
     """An open connection, as far as its configuration knows it."""
 
-    def look_again(self, *, anew: bool) -> None:
-        """What is believed has changed: check the peer. From any thread. ``anew``: with another handshake too."""
+    def look_again(self, *, anew: bool, within: float) -> None:
+        """What is believed has changed: check the peer. From any thread.
+
+        Arguments:
+            anew: with another handshake too.
+            within: seconds over which all that are told do so.
+        """
 
 
 class TLSConfig:
@@ -225,14 +231,16 @@ class TLSConfig:
         older.drop_sessions()
         layers, older._layers = older._layers, set()
         self._layers |= layers
-        for layer in layers:
-            layer.look_again(anew=True)
+        self._tell(layers, anew=True)
 
     def revocation_changed(self) -> None:
         """New CRLs or answers are there: look at all peers of open connections; resume no session. From any thread."""
         self.drop_sessions()
-        for layer in list(self._layers):
-            layer.look_again(anew=False)
+        self._tell(list(self._layers), anew=False)
+
+    def _tell(self, layers: Collection[Open], *, anew: bool) -> None:
+        for layer in layers:
+            layer.look_again(anew=anew, within=len(layers) / LOOKS_PER_SECOND)
 
     def raise_events(self, events: Iterable[SecurityEvent]) -> None:
         """Hand ``events`` to the sink."""

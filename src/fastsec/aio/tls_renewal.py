@@ -289,17 +289,17 @@ class Renewing(asyncio.Protocol, asyncio.Transport):
         if self._state >= OPEN:
             self._retime()
 
-    def look_again(self, *, anew: bool) -> None:
+    def look_again(self, *, anew: bool, within: float) -> None:
         """See ``tls_config.Open``. From any thread."""
         with contextlib.suppress(RuntimeError):  # the loop has been closed
-            self._runtime.loop.call_soon_threadsafe(self._hasten, anew)
+            self._runtime.loop.call_soon_threadsafe(self._hasten, anew, within)
 
-    def _hasten(self, anew: bool) -> None:
+    def _hasten(self, anew: bool, within: float) -> None:
         if self._state < OPEN:
             return
         self._config = self._config.current
         now = mono_ms()
-        self._look_due = now
+        self._look_due = min(self._look_due, now + int(random.uniform(0, within) * 1000))
         if anew and self._renewable:
             self._due = min(self._due, now + int(random.uniform(0, min(SPREAD, self._config.rules.renewal)) * 1000))
         self._retime()

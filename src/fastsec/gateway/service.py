@@ -109,11 +109,18 @@ class Gateway:
                     line = self.settings.positions.line(runner.route.where)
                     raise ConfigError(f'route "{runner.route.name}": {error}', line) from None
                 self._introduce(runner)
+            self._loaded.keeper.service.listeners.append(self._revocation_changed)
             self._loaded.keeper.start()
             await self._start_metrics()
         except BaseException:
             await self.end()
             raise
+
+    def _revocation_changed(self) -> None:
+        """In the thread of the revocation service: TLS looks again at the peers of open connections too."""
+        for tls in self._loaded.tls:
+            if tls is not None:
+                tls.revocation_changed()
 
     async def _start_metrics(self) -> None:
         where = self.settings.metrics
