@@ -15,14 +15,15 @@ from fastsec.aio.tls_profile import SUITES, USUAL, Suite, TLSRules
 from fastsec.config import Policy
 from fastsec.conformance.model import Row, Table
 from fastsec.conformance.proof import Pair, authority, credential, works
-from fastsec.conformance.security import exists
+from fastsec.conformance.security import ABSENT_TEST, exists
 from fastsec.engine import Role
 from fastsec.events import CATALOGUE
 from fastsec.pki import oids
 from fastsec.pki.revocation import RevocationPolicy
 from fastsec.pki.roles import ROLE_NAMES, UserRoleInfo, read_user_roles, write_user_roles
 
-TLS_TEST: Final = "tests/aio/test_tls.py"
+TLS_TEST: Final = "tests/aio/test_tls_conformance.py"
+RENEWAL_TEST: Final = "tests/aio/test_tls_renewal.py"
 ROLE_TEST: Final = "tests/pki/test_user_roles.py"
 GRANT_TEST: Final = "tests/test_roles.py"
 ASK_TEST: Final = "tests/aio/test_revocation.py"
@@ -55,12 +56,13 @@ def _suites() -> Iterator[Row]:
     for suite in SUITES:
         supported = works(_in_openssl, suite)
         usual = "" if suite.name in USUAL or suite.version == "1.3" or not supported else "only where it is named"
+        compatible = f"{suite.compatible}, compatibility mode" if suite.compatible else ""
         yield Row(
             f"{suite.name} (0x{suite.code:04X})",
             supported,
-            suite.native or suite.ed2 or (f"{suite.compatible}, compatibility mode" if suite.compatible else ""),
+            suite.native or suite.ed2 or compatible,
             suite.note or usual,
-            f"{TLS_TEST}::test_tls_1_2" if suite.version == "1.2" else f"{TLS_TEST}::test_echo_of_every_size",
+            f"{TLS_TEST}::test_suites_normal" if supported else f"{TLS_TEST}::test_suites_table",
         )
 
 
@@ -69,53 +71,53 @@ def _tls() -> Iterator[Row]:
     usual = TLSRules()
     for version in usual.versions:
         has = ssl.HAS_TLSv1_2 if version == "1.2" else ssl.HAS_TLSv1_3
-        asked = "m" if version == "1.2" else "o"
-        test = "test_tls_1_2" if version == "1.2" else "test_echo_of_every_size"
-        yield Row(f"TLS {version}", has, asked, test=f"{TLS_TEST}::{test}")
+        yield Row(f"TLS {version}", has, "m" if version == "1.2" else "o", test=f"{TLS_TEST}::test_versions_normal")
+    older = f"{TLS_TEST}::test_versions_negative_before_1_2"
+    yield Row("SSL 3.0, TLS 1.0, TLS 1.1", works(_older), note="refused", test=older)
+    both = f"{TLS_TEST}::test_authentication_negative_no_certificate"
+    yield Row("certificates on both sides", exists("fastsec.aio.tls_checks"), "m", test=both)
+    yield Row("several trust anchors", "trust" in rules, "m", test=f"{TLS_TEST}::test_several_anchors")
+    pinned = f"{TLS_TEST}::test_pinned_certificates"
+    yield Row("certificates accepted one by one (pinned)", "pinned" in rules, "o", test=pinned)
     yield Row(
-        "SSL 3.0, TLS 1.0, TLS 1.1", False, note="refused", test=f"{TLS_TEST}::test_versions_before_1_2_are_refused"
-    )
-    yield Row(
-        "certificates on both sides",
-        exists("fastsec.aio.tls_checks"),
+        "RSA keys of 2048 bits and more",
+        "rsa_bits_min" in rules and usual.rsa_bits_min >= 2048,
         "m",
-        test=f"{TLS_TEST}::test_a_client_without_certificate_is_refused",
-    )
-    yield Row("several trust anchors", "trust" in rules, "m", test=f"{TLS_TEST}::test_echo_of_every_size")
-    yield Row(
-        "certificates accepted one by one (pinned)", "pinned" in rules, "o", test=f"{TLS_TEST}::test_the_server_refuses"
+        "1024 bits on demand, each use with a warning",
+        f"{TLS_TEST}::test_keys_of_1024_bits_where_they_are_allowed",
     )
     yield Row(
         "session resumption",
         "resumption" in rules,
         "m",
-        f"usually {usual.resumption / 3600:g} h after the full handshake",
-        f"{TLS_TEST}::test_sessions_are_resumed",
+        f"usually {usual.resumption / 3600:g} h after the full handshake, at most 24 h",
+        f"{TLS_TEST}::test_resumption_with_foreign_clients",
     )
     yield Row(
         "renegotiation on the same connection (RFC 5746)",
         hasattr(ssl.SSLObject, "renegotiate"),
         "m",
-        "Python's ssl has none; instead the peer is authenticated anew on the same connection by a protocol of ours, "
-        "or the connection ends in order",
-        f"{TLS_TEST}::test_a_resumed_session_is_checked_again",
+        "Python's ssl has none; instead the next row, or the connection ends in order at the limit",
+        f"{TLS_TEST}::test_renegotiation_asked_for_by_the_peer",
     )
     yield Row(
-        "authentication anew at the latest after 24 h",
-        works(_limited) and "renewal" in rules,
+        "authentication anew on the same connection, with another fastsec",
+        "rehandshake" in rules,
+        "",
+        f"usually after {usual.renewal / 3600:g} h; no PDU is lost or held up",
+        f"{RENEWAL_TEST}::test_traffic_both_ways",
+    )
+    yield Row(
+        "no session beyond 24 h",
+        works(_limited),
         "m",
-        f"usually after {usual.renewal / 3600:g} h",
-        f"{TLS_TEST}::test_a_resumed_session_is_checked_again",
+        f"a peer that cannot begin anew: {usual.at_limit} after {usual.limit / 3600:g} h",
+        f"{RENEWAL_TEST}::test_an_association_at_the_limit_is_released",
     )
-    yield Row(
-        "revoked certificates refused (CRL)",
-        exists("fastsec.aio.tls_revocation"),
-        "m",
-        test=f"{TLS_TEST}::test_crl_missing_or_expired_is_a_warning",
-    )
-    yield Row(
-        "OCSP stapling (RFC 6066)", False, note="Python's ssl has none", test=f"{TLS_TEST}::test_the_client_refuses"
-    )
+    revoked = f"{TLS_TEST}::test_revocation_lists"
+    yield Row("revoked certificates refused", exists("fastsec.aio.tls_revocation"), "m", test=revoked)
+    stapling = hasattr(ssl.SSLContext, "set_ocsp_client_callback")
+    yield Row("OCSP stapling (RFC 6066)", stapling, note="Python's ssl has none", test=ABSENT_TEST)
 
 
 def _older() -> bool:
@@ -213,7 +215,7 @@ def _revocation() -> Iterator[Row]:
         exists("fastsec.pki.enrolment"),
         "",
         "not implemented: files and tokens are given",
-        "tests/test_house.py::test_every_room_is_built",
+        ABSENT_TEST,
     )
 
 
@@ -280,7 +282,7 @@ def _roles() -> Iterator[Row]:
         exists("fastsec.pki.jwt"),
         "o",
         "not implemented: tokens come with the association",
-        "tests/test_house.py::test_every_room_is_built",
+        ABSENT_TEST,
     )
 
 

@@ -30,6 +30,7 @@ from fastsec.secpdu.fields import SEC_PDUS, Carrier, SecPduKind
 from fastsec.state import CLIENT_HANDSHAKE, DATA_STATES, SERVER_HANDSHAKE, TABLE, Rule
 
 P4: Final = "62351-4"
+ABSENT_TEST: Final = "tests/test_conformance.py::test_what_is_not_supported_is_known_and_says_why"
 UPDATE_TEST: Final = "tests/test_key_update.py::test_one_update_in_every_mode_and_group"
 MODE_TEST: Final = "tests/test_handshake.py::test_every_mode_group_and_signature"
 
@@ -70,7 +71,7 @@ def _environments() -> Iterator[Row]:
         "XMPP (61850-8-2)",
         exists("fastsec.envs.xmpp"),
         note="" if exists("fastsec.envs.xmpp") else f"not implemented (pp = {profile.PP_MMS_XMPP})",
-        test="tests/test_house.py::test_every_room_is_built",
+        test=ABSENT_TEST,
     )
     for role in Role:
         yield Row(
@@ -395,7 +396,7 @@ def _encodings() -> Iterator[Row]:
         "XER",
         xer,
         note="" if xer else "not implemented: XMPP only",
-        test="tests/test_house.py::test_every_room_is_built",
+        test=ABSENT_TEST,
     )
 
 
