@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
+from pathlib import Path
 
 import pki_forge as forge
 import pytest
@@ -17,6 +19,7 @@ from fastsec.errors import ConfigError, DecodeError, HandshakeError, IntegrityEr
 from fastsec.pki import builder, oids
 from fastsec.pki.builder import Extension
 from fastsec.pki.certificate import Certificate
+from fastsec.pki.credential import load_crls
 from fastsec.pki.crl import RevocationList
 from fastsec.pki.path import TrustStore, VerifiedPeer
 from fastsec.pki.trial import TrialAuthority
@@ -269,3 +272,25 @@ def test_the_trial_authoritys_crl() -> None:
     with pytest.raises(HandshakeError) as caught:
         TrustStore([authority.root], [before, after]).validate(issued, [], NOW)
     assert caught.value.check == "revoked"
+
+
+@pytest.mark.parametrize("width", [1, 3, 61, 64, 76, 10_000_000])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b" \t\n"])
+def test_pem_of_any_size_and_width(tmp_path: Path, width: int, end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in pieces, so that nobody waits for it; what comes out is the same."""
+    monkeypatch.setattr("fastsec.pki.credential._PIECE", 1000)
+    lists = [ROOT.crl(*range(count)) for count in (0, 1, 40, 41, 42)]
+    blocks = []
+    for der in lists:
+        text = base64.b64encode(der)
+        lines = [text[i : i + width] for i in range(0, len(text), width)]
+        blocks += [b"-----BEGIN X509 CRL-----", *lines, b"-----END X509 CRL-----", b"a word"]
+    path = tmp_path / "lists.pem"
+    path.write_bytes(b"before" + end + end.join(blocks))
+    assert load_crls(path) == tuple(lists)
+    path.write_bytes(end.join(blocks).replace(b"-----END", b"!-----END", 1))
+    with pytest.raises(ConfigError, match="damaged PEM"):
+        load_crls(path)
+    path.write_bytes(b"-----BEGIN X509 CRL-----" + end + base64.b64encode(lists[0]))
+    with pytest.raises(ConfigError, match="holds no CRL"):
+        load_crls(path)

@@ -40,6 +40,7 @@ from fastsec.pki.revocation import Failure, Question, RevocationPolicy, Revocati
 _log = logging.getLogger("fastsec.revocation")
 StrPath = str | os.PathLike[str]
 _CLOSING: Final = 2.0  # seconds for the thread to end
+_ROUNDS: Final = 3
 
 
 class Status(NamedTuple):
@@ -139,11 +140,12 @@ class RevocationService:
         try:
             loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            with suppress(Exception):
-                loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            for _ in range(_ROUNDS):  # what was handed over at the last moment begins only now
+                tasks = asyncio.all_tasks(loop)
+                for task in tasks:
+                    task.cancel()
+                with suppress(Exception):
+                    loop.run_until_complete(asyncio.gather(_turn(), *tasks, return_exceptions=True))
             if self._pool is not None:
                 self._pool.shutdown(wait=False, cancel_futures=True)
             loop.close()
@@ -165,7 +167,7 @@ class RevocationService:
         Raises: ConfigError for a file that cannot be used; then nothing has changed.
         """
         wanted = self._files if files is None else tuple(dict.fromkeys(Path(file) for file in files))
-        read = [(file, _stamp(file), read_lists(file)) for file in wanted]
+        read = [(file, _stamp(file), self.lists_of(file)) for file in wanted]
         self.known.policy = policy
         changed = False
         for file, stamp, lists in read:
@@ -176,6 +178,13 @@ class RevocationService:
         self._files = wanted
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._reconfigured, changed)
+
+    def lists_of(self, file: StrPath) -> tuple[RevocationList, ...]:
+        """The CRLs in a file, which is read only if it has changed since it was last; ConfigError if it is unusable."""
+        path = Path(file)
+        stamp = _stamp(path)
+        kept = self.known.source(str(path))
+        return kept if kept and stamp and stamp == self._stamps.get(path) else read_lists(path)
 
     def _reconfigured(self, changed: bool) -> None:
         for url in self.known.policy.lists:
@@ -440,7 +449,8 @@ class RevocationService:
         """Seconds to the next look at a list: before it runs out, once a day at least, not all at one moment."""
         ends = [crl.next_update_ms for crl in self.known.source(url) if crl.next_update_ms is not None]
         left = min(ends, default=2**60) / 1000 - now().utc_ms / 1000
-        return max(limits.OUR_CRL_REFRESH_MIN, min(0.8 * left, limits.OUR_CRL_REFRESH)) * random.uniform(0.8, 1.0)
+        least = limits.OUR_CRL_REFRESH_MIN if left > 0 else limits.OUR_CRL_REFRESH_EXPIRED
+        return max(least, min(0.8 * left, limits.OUR_CRL_REFRESH)) * random.uniform(0.8, 1.0)
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -474,6 +484,19 @@ class RevocationService:
             listener()
 
 
+async def _turn() -> None:
+    await asyncio.sleep(0)
+
+
+def _forked() -> None:
+    """A forked process has no thread of ours: there nobody is asked, and nobody waits."""
+    for service in tuple(meter.SERVICES):
+        service.known.executor = service._thread = service._loop = None
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class Place:
     """An executor whose jobs begin when questions have been answered."""
 
@@ -503,7 +526,7 @@ def _stamp(file: Path) -> tuple[int, ...]:
 
 
 def read_lists(file: Path) -> tuple[RevocationList, ...]:
-    """The CRLs of a file, parsed; ConfigError if it cannot be used."""
+    """The CRLs of a file, parsed; ConfigError if it cannot be used. However large it is, other threads go on."""
     try:
         return tuple(RevocationList(der) for der in load_crls(file))
     except PeerError as error:

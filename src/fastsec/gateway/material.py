@@ -8,24 +8,23 @@ from __future__ import annotations
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from cryptography import x509
 
-from fastsec.aio.revocation import read_lists
 from fastsec.aio.tls import TLSConfig
 from fastsec.config import Config
 from fastsec.errors import ConfigError
 from fastsec.gateway import access, aprofile, pkcs11, roles, tls_settings
 from fastsec.gateway.model import Route, Settings, SettingsError, TlsSettings
 from fastsec.gateway.positions import Path as Where
-from fastsec.gateway.revocation import Keeper, list_files
+from fastsec.gateway.revocation import Keeper, ends, list_files
 from fastsec.gateway.tables import Problem, Problems
 from fastsec.gateway.words import about
-from fastsec.pki.credential import load_certificates, load_crls
+from fastsec.pki.credential import load_certificates
 from fastsec.pki.path import TrustStore
 from fastsec.pki.revocation import Revocations
 
@@ -87,6 +86,13 @@ class Material:
     keeper: Keeper
     expiries: tuple[Expiry, ...]
     warnings: tuple[Problem, ...]
+
+    def expiries_now(self) -> tuple[Expiry, ...]:
+        """What runs out; of the CRLs as the files have them by now."""
+        return tuple(
+            replace(expiry, at=self.keeper.end_of(expiry.path) or expiry.at) if expiry.days == CRL_WARN_DAYS else expiry
+            for expiry in self.expiries
+        )
 
 
 def load(
@@ -193,12 +199,15 @@ class _Loader:
 
     def _kept(self) -> Keeper:
         """The service of revocation, with the CRL files of all; those that cannot be used are problems."""
-        named = list_files(self.settings)
-        good = [path for path, where, _ in named if self._try(lambda path=path: read_lists(path), where)]  # type: ignore[misc]  # bound per turn
-        for path, _, what in named:
-            if path in good:
-                self._watch(what, path, load_crls(path), crl=True)
         keeper = self.keeper or Keeper(self.settings.revocation)
+        good: list[Path] = []
+        for path, where, what in list_files(self.settings):
+            lists = self._try(lambda path=path: keeper.service.lists_of(path), where)  # type: ignore[misc]  # bound per turn
+            if lists:
+                good.append(path)
+                at = ends(lists)
+                if at is not None:
+                    self.expiries[what, path] = Expiry(what, path, at, CRL_WARN_DAYS)
         if not self.problems.errors:
             keeper.service.configure(self.settings.revocation, good)
         return keeper

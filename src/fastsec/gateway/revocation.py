@@ -16,6 +16,7 @@ from fastsec.pki.revocation import RevocationPolicy, web_address
 if TYPE_CHECKING:
     from fastsec.gateway.model import Settings
     from fastsec.gateway.positions import Path as Where
+    from fastsec.pki.crl import RevocationList
 
 _LABEL: Final = "abcdefghijklmnopqrstuvwxyz0123456789-_."
 
@@ -97,6 +98,12 @@ def list_files(settings: Settings) -> list[tuple[Path, Where, str]]:
     return list(found.values())
 
 
+def ends(lists: Iterable[RevocationList]) -> float | None:
+    """When the first of these lists runs out, seconds since 1970; None if none says."""
+    found = [crl.next_update_ms for crl in lists if crl.next_update_ms is not None]
+    return min(found) / 1000 if found else None
+
+
 class Keeper:
     """The service of one gateway, over its reloads.
 
@@ -106,6 +113,10 @@ class Keeper:
 
     def __init__(self, policy: RevocationPolicy, files: Iterable[Path] = ()) -> None:
         self.service = RevocationService(policy, files)
+
+    def end_of(self, path: Path) -> float | None:
+        """When the lists run out that a file has by now, seconds since 1970."""
+        return ends(self.service.known.source(str(path)))
 
     def start(self) -> None:
         """Begin to fetch, ask and watch."""

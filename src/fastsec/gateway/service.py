@@ -84,7 +84,7 @@ class Gateway:
     @property
     def expiries(self) -> tuple[Expiry, ...]:
         """What runs out of the files in use."""
-        return self._loaded.expiries
+        return self._loaded.expiries_now()
 
     async def start(self) -> None:
         """Listen and dial on every route.
@@ -221,7 +221,7 @@ class Gateway:
         return None if credential is None else credential.attribute_certificate
 
     def _warn_expiry(self) -> None:
-        for level, sentence in material.expiring(self._loaded.expiries):
+        for level, sentence in material.expiring(self.expiries):
             (self.log.error if level == "error" else self.log.warning)(sentence)
 
     # --- as a process ------------------------------------------------------------------------------------------------
