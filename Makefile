@@ -14,7 +14,7 @@ define copy
 	find $(1) -name '*.so' -delete
 endef
 
-.PHONY: help demo test bench fuzz soak icount coverage debug asan leaks ct model types lint wheel vectors clean
+.PHONY: help demo test bench fuzz soak icount coverage debug asan leaks ct model events types lint wheel vectors clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -79,6 +79,9 @@ fuzz: .venv/.fuzz  ## every decoder and the receive path under libFuzzer, FUZZ_S
 
 model: .venv/.test  ## check the formal model: no attack on the protocol, one on every mutation (about 3 min)
 	$(V)/python tests/model/check.py
+
+events: .venv/.test  ## write the table of "fastsec events list" anew from the source and the markers of the tests
+	$(V)/python scripts/events_table.py
 
 types: .venv/.lint  ## mypy --strict, and the stubs of the extensions against the extensions
 	$(V)/python -m mypy

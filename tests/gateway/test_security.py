@@ -102,6 +102,7 @@ class Intermediary:
         self.target = target
         self.flip = False
         self.seen = bytearray()
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def start(self) -> int:
         port = free_port()
@@ -110,6 +111,7 @@ class Intermediary:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        self.writers += [writer, far_writer]
         await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

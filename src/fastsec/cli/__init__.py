@@ -20,6 +20,7 @@ commands:
   pki issue DIR NAME --osi AP-TITLE:AE-QUALIFIER [--tls HOST]
                                 issue certificates under it
   inspect FILE|- [--json]       show the SecPDUs of a capture, a hex dump or a DER file
+  events list|verify            the security events, and whether an event file was tampered with
   metrics list|dashboard        what it tells Prometheus, and a dashboard for Grafana
   conformance [--format F]      the conformance statement, each row tried out
   demo [--json]                 show it all between real MMS peers, with an attacker in the middle
@@ -33,6 +34,7 @@ COMMANDS: Final = {
     "pki": "fastsec.cli.pki",
     "access": "fastsec.cli.access",
     "inspect": "fastsec.cli.inspect",
+    "events": "fastsec.cli.events",
     "metrics": "fastsec.cli.metrics",
     "conformance": "fastsec.cli.conformance",
     "demo": "fastsec.cli.demo",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastsec import events
-from fastsec.events import DOMAIN_E2E, SecurityEvent
+from fastsec.events import DOMAIN_E2E, SecurityEvent, named
 
 _DOMAIN: Final = "IEC62351-14"
-_FAIL: Final = events.by_mnemonic("COMM_FAIL")
-_ESTABLISHMENT: Final = events.by_mnemonic("COMM_SA_ESTABLISHMENT_FAIL")
-_PEER: Final = events.by_mnemonic("COMM_PEER_AUTHENTICATION_FAIL")
-_PACKET: Final = events.by_mnemonic("COMM_PACKET_AUTHENTICATION_FAIL")
+_FAIL: Final = "COMM_FAIL"
+_ESTABLISHMENT: Final = "COMM_SA_ESTABLISHMENT_FAIL"
+_PEER: Final = "COMM_PEER_AUTHENTICATION_FAIL"
+_PACKET: Final = "COMM_PACKET_AUTHENTICATION_FAIL"
 # Checks that show who the peer is.
 _IDENTITY: Final = frozenset(
     ("signature", "signature-mismatch", "certificate", "path", "certificate-signature", "revoked", "address")
@@ -38,4 +37,4 @@ def of(event: SecurityEvent) -> SecurityEvent | None:
         kind = _PEER if group == 2 else _ESTABLISHMENT
     else:
         return None  # what a certificate or role lacks is followed by the event of the association that it ends
-    return SecurityEvent(kind, event.peer, (("RefEvtID", event.id),))
+    return named(kind, peer=event.peer, RefEvtID=event.id)
