@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,12 +14,13 @@ from event_record import marked
 from fastsec._core.cursor import tlv
 from fastsec.association import RolesChanged
 from fastsec.config import Policy
+from fastsec.errors import ConfigError
 from fastsec.handshake import make_request
 from fastsec.pki import builder, oids
 from fastsec.pki.attribute import AttributeCertificate
 from fastsec.pki.certificate import Certificate
 from fastsec.pki.identity import OsiName
-from fastsec.pki.roles import OPERATION_DELETE, RoleGrant, RoleTrust, UserRoleInfo
+from fastsec.pki.roles import OPERATION_DELETE, RoleGrant, RoleTrust, UserRoleInfo, write_user_roles
 from fastsec.profile import HandshakeDiag
 from fastsec.secpdu.der import decode
 from fastsec.secpdu.fields import Carrier
@@ -224,6 +226,11 @@ class Bad:
     crls: Callable[[], Sequence[bytes]] = tuple
 
 
+def serial_of(name: OsiName) -> bytes:
+    """The serial number of ``credential(name)``."""
+    return Certificate(credential(name).certificate).serial
+
+
 def _revoked_authority() -> Sequence[bytes]:
     return [
         builder.revocation_list(
@@ -272,9 +279,20 @@ BAD: dict[str, Bad] = {
     "roles malformed": Bad(
         lambda to: token(to, attributes=((oids.IEC_USER_ROLES, tlv(0x30, tlv(0x30, b""))),)), ("9:3.1",)
     ),
+    "an attribute twice": Bad(
+        lambda to: token(to, attributes=((oids.IEC_USER_ROLES, write_user_roles([OPERATOR])),) * 2), ("9:3.1",)
+    ),
+    "unique identifier": Bad(lambda to: resigned(token(to), lambda content: content + b"\x03\x02\x00\x01"), ("9:3.1",)),
     "version 1": Bad(lambda to: resigned(token(to), _version_1), ("9:3.3",)),
     "holder by certificate": Bad(
         lambda to: token(to, holder=builder.holder_of(Certificate(credential(STRANGER).certificate))),
+        ("9:3.4", "8:2.1"),
+    ),
+    "holder by certificate of another issuer": Bad(
+        lambda to: token(
+            to,
+            holder=tlv(0xA0, tlv(0x30, tlv(0xA4, builder.text_name(cn="other"))) + tlv(0x02, serial_of(to))),
+        ),
         ("9:3.4", "8:2.1"),
     ),
     "holder by name": Bad(
@@ -621,6 +639,33 @@ def test_certpath_is_left_out_first_where_there_is_no_room_and_never_the_token()
         assert sent.att_cert == token_of(own)
         assert bool(sent.cert_path) == (maximum == 10_000)
         made.wipe()
+
+
+def test_configurations_of_one_identity_keep_their_own_roles() -> None:
+    """Routes of one identity share numbers and memory, not what they believe."""
+    own = config(CLIENT, credential=with_roles(CLIENT, OPERATOR))
+    believes = ConnectionPair(own, config(SERVER)).open().confirm()
+    client, server = believes.endpoints
+    other = copy(server)
+    other.config = config(SERVER, roles=RoleTrust(certificates=False))
+    does_not = ConnectionPair(endpoints=(client, other)).open().confirm()
+    again = ConnectionPair(endpoints=(client, server)).open().confirm()
+    assert [len(pair.server.association.roles) for pair in (believes, does_not, again)] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("der", "why"),
+    [
+        (lambda: root().root, "authority for certificates too"),
+        (lambda: credential(CLIENT).certificate[:-1], "not usable"),
+        (lambda: _authority_certificate(extensions=(builder.key_usage(oids.KU_CRL_SIGN),)), "digitalSignature"),
+    ],
+)
+def test_what_cannot_be_an_attribute_authority_is_told_at_once(
+    der: Callable[[], bytes], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        config(SERVER, roles=RoleTrust(authorities=(der(),)))
 
 
 def token_of(own: Any) -> bytes:
