@@ -627,6 +627,20 @@ def test_certificates_negative_of_a_server(run, pki, tmp_path, kind) -> None:
     run(main(), seconds=90)
 
 
+@needs_openssl
+@pytest.mark.event("IEC62351-3:2.9")
+def test_signature_algorithms_negative(run, pki) -> None:
+    """The client verifies RSA only, our key is an EC one."""
+
+    async def main() -> None:
+        events = []
+        server = pki.config("server", sink=events.append)
+        await s_client(server, pki, "-tls1_3", "-sigalgs", "rsa_pss_rsae_sha256", name="rsa")
+        assert "TLS_SIG_ALG_MISMATCH" in names(events)
+
+    run(main(), seconds=60)
+
+
 @pytest.mark.event("IEC62351-9:2.16")
 def test_certificates_negative_another_name(run, pki) -> None:
     async def main() -> None:

@@ -60,13 +60,14 @@ TARGETS: Final[dict[str, tuple[str, int]]] = {
     "osi_name": ("config", 8),
     "mms": ("config", 6),
     "mms_request": ("access", 30),
+    "client_hello": ("tls", 10),
     "inspect": ("files", 10),
     "replay": ("files", 8),
 }
 
 # Modules of targets whose Python code is worth tracing; the others are almost all compiled.
 TRACED: Final = frozenset(
-    ("secpdu", "pki", "roles", "revocation", "osi", "live", "config", "files", "access", "aprofile")
+    ("secpdu", "pki", "roles", "revocation", "osi", "live", "config", "tls", "files", "access", "aprofile")
 )
 
 # How many mutated inputs ``make test`` tries per target, by module: a second or so.
@@ -80,6 +81,7 @@ QUICK: Final = {
     "aprofile": 200,
     "live": 120,
     "config": 500,
+    "tls": 300,
     "files": 300,
     "access": 800,
 }
