@@ -44,6 +44,9 @@ NOT_IMPLEMENTED = {
     "delta CRL, indirect CRL",
     "enrolment (SCEP, EST), group keys (GDOI)",
     "software tokens (JWT), RADIUS, LDAP",
+    "domain IEC62351-5",
+    "domain IEC62351-6",
+    "domain IEC62351-11",
 }
 
 
