@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from fastsec.errors import FastsecError
+
 if TYPE_CHECKING:
-    from fastsec.errors import FastsecError
     from fastsec.events import SecurityEvent
     from fastsec.pki.path import VerifiedPeer
     from fastsec.secpdu.model import Carrier
@@ -67,6 +68,8 @@ class Job:
         try:
             self.result = work()
         except Exception as error:  # handed to the engine, which decides what it means
+            if isinstance(error, FastsecError):
+                error.__traceback__ = None  # would hold this job, which holds the error: work for the collector
             self.error = error
 
     def refuse(self, error: Exception) -> None:

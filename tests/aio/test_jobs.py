@@ -174,3 +174,31 @@ def test_a_callback_that_fails_keeps_nothing_from_the_others(run) -> None:
         assert jobs.running == 0
 
     run(main())
+
+
+def test_ends_of_many_jobs_leave_room_in_between(run, monkeypatch) -> None:
+    """Whatever one end takes, the loop turns before the next."""
+    clock = [0.0]
+    monkeypatch.setattr(jobs_module.time, "monotonic", lambda: clock[0])
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        jobs, order, told = Jobs(loop, slots=8), [], asyncio.Event()
+
+        def done(work: Work, error: BaseException | None) -> None:
+            order.append("job")
+            clock[0] += jobs_module.TURN
+            loop.call_soon(order.append, "other")
+            if order.count("job") == 6:
+                told.set()
+
+        works = [Work() for _ in range(6)]
+        for work in works:
+            jobs.submit(work, done)
+        while len(jobs._ended) < 6:  # the loop is busy until all have ended
+            threading.Event().wait(0.001)
+        await told.wait()
+        assert order[:11] == ["job", "other"] * 5 + ["job"]
+        assert jobs.running == jobs.waiting == 0
+
+    run(main())

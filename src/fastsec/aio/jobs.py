@@ -25,6 +25,7 @@ from fastsec.aio.meter import JOB_SECONDS, Histogram
 from fastsec.errors import SignerError
 
 WORKERS_MAX: Final = 4
+TURN: Final = 0.0005  # seconds that the ends of jobs take in one turn of the loop, if there are several
 
 
 class Job(Protocol):
@@ -235,13 +236,25 @@ class Jobs:
                 self._loop.call_soon_threadsafe(self._collect)
 
     def _collect(self) -> None:
-        """In the loop: start what waits, then tell who waited for what has ended."""
+        """In the loop: start what waits, then tell who waited for what has ended.
+
+        What many threads have finished at once is told in several turns: open associations are heard in between.
+        """
         self._told = False
+        until = 0.0
         for _ in range(len(self._ended)):
+            at = time.monotonic()
+            if not until:
+                until = at + TURN
+            elif at >= until:
+                if not self._told:
+                    self._told = True
+                    self._loop.call_soon(self._collect)
+                return
             job, done, error, counted = self._ended.popleft()
             since = self._since.pop(id(job), None)
             if since is not None:
-                (self.pool_times if counted else self.signer_times).observe(time.monotonic() - since)
+                (self.pool_times if counted else self.signer_times).observe(at - since)
             if not counted:
                 self.signing -= 1
             else:

@@ -405,6 +405,8 @@ class Wiring(asyncio.Protocol):
             self._runtime.loop.call_exception_handler(
                 {"message": "end of an association", "exception": error, "protocol": self}
             )
+        if not isinstance(self._engine, PlainAssociation):
+            self._engine.wakeup = None  # a circle, else
 
     def abort(self, appl_data: bytes | None = None, *, reason: str = "") -> None:
         """End at once; ``ended`` follows. Without effect if already over.

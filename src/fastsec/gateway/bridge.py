@@ -193,6 +193,10 @@ class End(AssociationHandler):
         if self._bridge is not None:
             self._bridge.closed(self, error)
 
+    def leave(self) -> None:
+        """All is over: forget the bridge."""
+        self._bridge = None
+
     def clog(self, assoc: Connection) -> None:
         """This side does not take what it is answered by the gateway itself: read nothing more of it until it does."""
         self._clogged = True
@@ -534,6 +538,14 @@ class Bridge:
             return  # its own release is under way and has its own time limit
         connection.abort(reason="the other side has ended")
 
+    def _part(self) -> list[End]:
+        """The sides, which soon know no bridge any more: so nothing of an association waits for the collector."""
+        ends = [end for end in (self.incoming, self.outgoing) if end is not None]
+        loop = asyncio.get_running_loop()
+        for end in ends:
+            loop.call_soon(end.leave)
+        return ends
+
     def _finish(self) -> None:
         done, self._done = self._done, None
         if done is None:
@@ -545,9 +557,10 @@ class Bridge:
                 ours = isinstance(error, Aborted) and error.side == "local"  # our key's token, say
                 tell = self.log.warning if ours else self.log.info
                 tell(f"no association: {ending(side, error)}", source=came.peer_address if came else "")
+            self._part()
             done(self)
             return
-        ends = [end for end in (self.incoming, self.outgoing) if end is not None]
+        ends = self._part()
         counts = {name: count for end in ends for name, count in end.tally().items()}
         counts["key_updates"] = sum(end.connection.key_updates for end in ends if end.connection is not None)
         if error is None or (self.concluded and isinstance(error, Aborted) and error.side == "provider"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import os
 import resource
 import signal
@@ -18,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from fastsec.aio.pauses import ShortPauses
 from fastsec.errors import ConfigError
 from fastsec.gateway import aprofile, events, logs, material, pkcs11, roles
 from fastsec.gateway.events import Events
@@ -238,6 +238,7 @@ class Gateway:
             loop.add_signal_handler(number, self._stop_asked)
         loop.add_signal_handler(signal.SIGHUP, self.reload_soon)
         tasks: list[asyncio.Task[None]] = []
+        pauses: ShortPauses | None = None
         try:
             await self.start()
             tasks = [loop.create_task(self._daily())]
@@ -247,8 +248,7 @@ class Gateway:
             if self._notifier.watchdog is not None:
                 tasks.append(loop.create_task(self._watchdog(self._notifier.watchdog)))
             self._notifier.ready(self.status())
-            gc.collect()
-            gc.freeze()  # what is there now stays; the collector need not look at it again
+            pauses = ShortPauses()
             await self._stopping
             draining = loop.create_task(self.stop(self.settings.drain))
             await asyncio.wait((draining, self._ending), return_when=asyncio.FIRST_COMPLETED)
@@ -260,6 +260,8 @@ class Gateway:
                 draining.result()
             self.log.info("ended")
         finally:
+            if pauses is not None:
+                pauses.stop()
             for task in tasks:
                 task.cancel()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
