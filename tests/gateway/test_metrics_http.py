@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from gateway_pair import confirmed, free_port, gateways, run, until
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scraping import ask, parsed, scrape, scraped
 
 from fastsec.aio.loop import run as run_loop
@@ -316,6 +318,57 @@ def test_many_connections_leave_room_when_their_time_is_over(monkeypatch: pytest
                 writer.close()
 
     run_loop(test())
+
+
+class Wire(asyncio.Transport):
+    """Notes what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return ("127.0.0.1", 1) if name == "peername" else default
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.closed
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None:
+        pass
+
+
+lines = st.sampled_from([b"GET", b"HEAD", b"/metrics", b" ", b"HTTP/1.1", b"\r\n", b"\r\n\r\n", b"\n\n", b"\x00"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=40) | lines | st.just(b"x" * 3000), max_size=12))
+def test_any_octets_get_at_most_one_answer(chunks: list[bytes]) -> None:
+    async def test() -> None:
+        server = ScrapeServer(Collector(meters=[]), (), Log())
+        exchange, wire = serving._Exchange(server), Wire()
+        exchange.connection_made(wire)
+        for chunk in chunks:
+            exchange.data_received(chunk)
+            assert len(exchange._request) <= REQUEST_MAX + 3000
+        if exchange._task is not None:
+            await exchange._task
+        exchange.connection_lost(None)
+        assert not server.exchanges
+        assert bool(wire.written) == wire.closed
+        if wire.written:
+            status, _, _ = parsed(wire.written)
+            assert status in (200, 400, 404, 405, 431, 505)
+        assert not exchange._timer or exchange._timer.cancelled()
+
+    asyncio.run(test())
 
 
 def test_associations_go_on_under_all_this(pki: Path) -> None:
