@@ -35,8 +35,7 @@ def write(directory: Path, world: AWorld, **holders: Holder) -> None:
     for name, holder in holders.items():
         save(directory, name, holder)
         authority.issue_tls(name, ["127.0.0.1"])
-    root = x509.load_der_x509_certificate(world.authority.certificate)
-    (directory / "mms-root.pem").write_bytes(root.public_bytes(Encoding.PEM))
+    save_anchor(directory, world.authority.certificate)
     save_crl(directory, world)
 
 
@@ -46,6 +45,11 @@ def save(directory: Path, name: str, holder: Holder) -> None:
     key = directory / f"{name}.mms.key"
     key.touch(0o600)
     key.write_bytes(holder.pem)
+
+
+def save_anchor(directory: Path, certificate: bytes) -> None:
+    root = x509.load_der_x509_certificate(certificate)
+    (directory / "mms-root.pem").write_bytes(root.public_bytes(Encoding.PEM))
 
 
 def save_crl(directory: Path, world: AWorld, *serials: int) -> None:

@@ -718,6 +718,83 @@ def test_a_broken_signer(run: Any, role: str) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("client", [True, False])
+def test_a_signature_that_comes_too_late_is_not_sent(client: bool) -> None:
+    from fastsec.aio.aprofile import AProfileEndpoint
+    from fastsec.outputs import Ended, Run, Send
+    from fastsec.secpdu.fields import Carrier
+
+    engine = AProfileAssociation(client, AProfileEndpoint(side(WORLD.der).config))
+    at = now()
+    if client:
+        engine.start(INITIATE, at)
+    else:
+        engine.prove(value_of(WORLD.centre, characters()), "127.0.0.1")
+        engine.receive(Carrier.ASSOCIATE_REQ, INITIATE, at)
+        (judging,) = [output.job for output in engine.outputs() if isinstance(output, Run)]
+        judging.run()
+        engine.job_done(judging, at)
+        engine.outputs()
+        engine.accept(INITIATE_RESPONSE, at)
+    (signing,) = [output.job for output in engine.outputs() if isinstance(output, Run)]
+    late = at._replace(mono_ms=at.mono_ms + limits.OUR_AARQ_TO_AARE * 1000)
+    engine.tick(late)
+    sent, ended = engine.outputs()
+    assert isinstance(sent, Send)
+    assert sent.carrier is Carrier.ABORT
+    assert isinstance(ended, Ended)
+    signing.run()
+    engine.job_done(signing, late)
+    assert engine.outputs() == []
+
+
+@pytest.mark.event("IEC62351-14:4.4")
+def test_the_same_value_on_two_connections_at_once() -> None:
+    """Both are judged before either is remembered: one is let in."""
+    from fastsec.aio.aprofile import AProfileEndpoint
+    from fastsec.outputs import AssociateIndication, Ended, Raised, Run, Send
+    from fastsec.secpdu.fields import Carrier
+
+    endpoint = AProfileEndpoint(side(WORLD.der).config)
+    engines = [AProfileAssociation(False, endpoint) for _ in range(2)]
+    value = value_of(WORLD.centre, characters())
+    jobs = []
+    for engine in engines:
+        engine.prove(value, "127.0.0.1")
+        engine.receive(Carrier.ASSOCIATE_REQ, INITIATE, now())
+        (running,) = engine.outputs()
+        assert isinstance(running, Run)
+        jobs.append(running.job)
+    for job in jobs:
+        job.run()
+    for engine, job in zip(engines, jobs, strict=True):
+        engine.job_done(job, now())
+    (first,), second = engines[0].outputs(), engines[1].outputs()
+    assert isinstance(first, AssociateIndication)
+    assert [type(output) for output in second] == [Raised, Send, Ended]
+    assert second[1].disposition == "provider-abort"
+    assert second[2].error.check == "replay"
+
+
+def test_a_server_that_sends_at_once(run: Any) -> None:
+    """Data right behind the AARE waits until the AARE has been judged."""
+
+    class Eager(Recorder):
+        def associated(self, assoc: Any) -> None:
+            super().associated(assoc)
+            assoc.write_many([PDU] * 50)
+
+    async def main() -> None:
+        handler = Eager()
+        async with serve(lambda: handler, "osi://127.0.0.1:0", WORLD.config(WORLD.der)) as listener:
+            host, port = listener.addresses[0]
+            async with connect(f"osi://{host}:{port}", WORLD.config(WORLD.centre), initiate=INITIATE) as stream:
+                for _ in range(50):
+                    assert await stream.recv() == PDU
+
+    run(main())
+
+
 def test_no_own_time_left(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "OUR_A_PROFILE_TIME_AHEAD", -1)
 

@@ -239,6 +239,23 @@ def test_a_reload_ends_who_is_revoked(files: Path) -> None:
     run(main())
 
 
+def test_a_reload_ends_whom_the_anchors_do_not_vouch_for_any_more(files: Path) -> None:
+    async def main() -> None:
+        async with two(files) as pair:
+            stream = await pair.client()
+            await stream.send(confirmed(1))
+            await stream.recv()
+            other = Authority("other", 101)
+            aprofile_files.save_anchor(files, other.certificate)
+            assert pair.der.reload()
+            with pytest.raises(FastsecError):
+                await stream.recv()
+            await until(lambda: not pair.der.runners[0].bridges)
+            assert "COMM_PEER_AUTHENTICATION_FAIL" in pair.records.events()
+
+    run(main())
+
+
 def test_a_reload_takes_a_renewed_certificate(files: Path) -> None:
     async def main() -> None:
         async with two(files) as pair:
@@ -313,6 +330,7 @@ def test_a_good_file_needs_no_end_to_end_identity(files: Path) -> None:
         ('"der.mms.pem"', '"der.tls.pem"', "signs with RSA only"),
         ('"der.mms.pem"', '"mms-root.pem"', "not usable for the A-profile"),
         ('"der.mms.pem"', '"none.pem"', "No such file"),
+        ('"der.mms.key"', '"pkcs11:object=x"', "has to be a file here"),
         ('["mms-root.pem"]', '["der.mms.pem"]', "is not an authority"),
         ('["mms-root.pem"]', '[]', "anchors: name at least one"),
     ],

@@ -30,6 +30,7 @@ from fastsec.gateway.positions import Path as Where
 from fastsec.gateway.tables import Table, Wrong
 from fastsec.pki.credential import load_certificates
 from fastsec.pki.path import TrustStore
+from fastsec.pki.pkcs11 import SCHEME
 from fastsec.secpdu import authentication
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _read(
         return None
     table = Table(own.values, own.where, own.problems, own.title, general)
     certificate = table.get("certificate", file, None, required='"gateway.mms.pem"')
-    key = table.get("key", file, None, required='"gateway.mms.key"')
+    key = table.get("key", _key_in(file), None, required='"gateway.mms.key"')
     secret = password(table)
     anchors = table.each("anchors", file, required='["root.pem"]')
     if "anchors" in table and not table.values["anchors"]:
@@ -173,6 +174,15 @@ def _read(
         peers=peers, signed=signed, time=time, carrier=carrier, without_tls=without_tls,
         local=local, remote=remote, where=table.where,
     )  # fmt: skip
+
+
+def _key_in(file: Callable[[Any], Path]) -> Callable[[Any], Path]:
+    def read(value: Any) -> Path:
+        if isinstance(value, str) and value.startswith(SCHEME):
+            raise Wrong("a key of the A-profile has to be a file here; in Python a signer may be a token")
+        return file(value)
+
+    return read
 
 
 def _peers(table: Table) -> tuple[str, ...]:
