@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,24 @@ def test_a_burst_then_the_rate_per_event_and_peer() -> None:
 def test_a_new_port_is_no_new_peer() -> None:
     limiter = Limiter(burst=5)
     assert sum(limiter.admit(happened(ALARM, f"10.0.0.1:{port}"), 0) for port in range(1000)) == 5
+
+
+@pytest.mark.parametrize(
+    ("peer", "host"),
+    [
+        ("10.0.0.1:40000", "10.0.0.1"),
+        ("[fe80::1]:40000", "[fe80::1]"),
+        ("fe80::1:40000", "fe80::1"),
+        ("1.1.1.999.2:12", "1.1.1.999.2:12"),
+        ("1.1.999:12", "1.1.999:12"),
+        ("CN=x:y:1", "CN=x:y:1"),
+        ("", ""),
+    ],
+)
+def test_what_a_peer_is(peer: str, host: str) -> None:
+    limiter = Limiter(burst=1)
+    assert [limiter.admit(happened(ALARM, peer), 0) for _ in range(2)] == [True, False]
+    assert [each.peer for each in limiter.suppressed()] == [host]
 
 
 def test_alarms_find_room_after_a_flood_of_notices() -> None:

@@ -20,7 +20,8 @@ RESERVE: Final[Mapping[str, float]] = MappingProxyType({"alarm": 0.0, "error": 0
 ORDER: Final = ("alarm", "error", "warning", "notice")
 KEYS_MAX: Final = 4096
 PEERS_TOLD: Final = 64
-_PORT: Final = re.compile(r":\d+$")
+# Host and port: IPv4, IPv6 as a socket names it (with or without brackets); identities (1.1.999.2:12) stay whole.
+_ADDRESS: Final = re.compile(r"((?:\d{1,3}\.){3}\d{1,3}|\[.*\]|[0-9a-fA-F]*:.*):\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ class Limiter:
             now: seconds of a monotonic clock.
         """
         kind = event.type
-        key = (kind.id, _PORT.sub("", event.peer))  # a new connection of the same host is no new peer
+        place = _ADDRESS.fullmatch(event.peer)  # a new connection of the same host is no new peer
+        key = (kind.id, place[1] if place is not None else event.peer)
         table = self._table
         bucket = table.get(key)
         if bucket is None:

@@ -324,7 +324,11 @@ class Events:
     def _connect(self, own: EventSettings, tls: TLSConfig | None) -> None:
         if self._log is None or own.collector is None or tls is None:
             return
-        spool = Spool(own.spool, _spool_path(self._settings, own))
+        where = _spool_path(self._settings, own)
+        try:
+            spool = Spool(own.spool, where)
+        except OSError as error:
+            raise ConfigError(f"the spool {where}: {error.strerror}") from None
         self._syslog = SyslogOutput(own.collector.host, own.collector.port, tls, spool, self._collector)
         self._log.add(self._syslog)
 
