@@ -20,6 +20,8 @@ from fastsec._core.pk import Ephemeral
 from fastsec.association import Send
 from fastsec.config import Policy
 from fastsec.errors import LocalError
+from fastsec.pki.path import TrustStore
+from fastsec.pki.revocation import RevocationPolicy, Revocations
 from fastsec.secpdu.fields import Carrier
 from fastsec.state import State
 from forge import flip_last, forge, on_response
@@ -157,6 +159,35 @@ def left_after_the_acceptance_was_judged(pair: ConnectionPair) -> None:
     pair.server.connection_lost()
 
 
+def left_while_a_responder_is_asked(pair: ConnectionPair) -> None:
+    """The client has the keys already, and waits for word about the server's certificate."""
+    trust = pair.endpoints[0].config.trust
+    known = Revocations((), RevocationPolicy(ocsp="always", responders=("http://127.0.0.1/",)))
+    known.executor = lambda questions: None
+    store = TrustStore([anchor.der for anchor in trust.anchors], revocation=known)
+    pair.endpoints[0].config = replace(pair.endpoints[0].config, trust=store)
+    pair.client.hold_jobs = True
+    pair.client.start(INITIATE)
+    pair.client.run_jobs()
+    pair.move()
+    _first_job(pair)
+    assert pair.client.association.state is State.JUDGING
+    assert pair.client.jobs
+    okm = pair.client.association._taken.okm
+    assert len(okm)
+    pair.client.abort(None)
+    assert not len(okm)  # at once, not when the responder answers
+    pair.server.connection_lost()
+
+
+def _first_job(pair: ConnectionPair) -> None:
+    """Run one job of the client, and leave those that follow from it."""
+    job = pair.client.jobs.popleft()
+    job.run()
+    pair.client.association.job_done(job, pair.now)
+    pair.collect(pair.client)
+
+
 def left_while_the_acceptance_is_made(pair: ConnectionPair) -> None:
     pair.accept = None
     pair.client.start(INITIATE)
@@ -234,6 +265,7 @@ ENDS = (
     left_while_the_request_is_made,
     left_while_the_acceptance_is_judged,
     left_after_the_acceptance_was_judged,
+    left_while_a_responder_is_asked,
     left_while_the_acceptance_is_made,
     refused,
     wrong_number_in_the_acceptance,

@@ -17,6 +17,7 @@ from fastsec.aio import revocation
 from fastsec.aio.revocation import RevocationService
 from fastsec.errors import FastsecError
 from fastsec.instant import now
+from fastsec.pki import builder, oids
 from fastsec.pki.certificate import Certificate
 from ocsp_forge import UNKNOWN, Responder, revoked
 
@@ -205,6 +206,34 @@ def test_a_peer_that_vouches_for_itself(run) -> None:
                 web.answers["/self"] = pki.answers(responder=liar)
                 await opens(both)
                 assert found(both.server_events) == {OCSP_SIGNATURE, "IEC62351-9:2.25"}
+
+    run(main())
+
+
+@pytest.mark.event("IEC62351-9:4.9")
+@pytest.mark.parametrize("no_check", [False, True])
+def test_a_delegate_whose_certificate_is_revoked(run, no_check: bool) -> None:
+    """A list tells; unless the authority says that it need not be asked about (RFC 6960 4.2.2.2.1)."""
+
+    async def main() -> None:
+        pki = Pki()
+        more = (builder.Extension(oids.OCSP_NO_CHECK, b"\x05\x00"),) if no_check else ()
+        name = builder.text_name(cn="responder")
+        issued = pki.authority.issue("d.ocsp", name, (builder.extended_key_usage(oids.OCSP_SIGNING), *more), "p256", 30)
+        pki.authority.utc_ms = now().utc_ms - 40 * 24 * HOUR  # the list has run out, so responders are asked
+        pki.authority.revoke(issued.certificate)
+        async with Http().serving() as web:
+            web.answers["/d"] = pki.answers(responder=Responder(name, issued.key, (issued.certificate,)))
+            with RevocationService(policy()) as service:
+                service.known.give([pki.authority.crl])
+                pki.authority.utc_ms = now().utc_ms
+                both = pki.both(service, responders=(f"{web.url}/d",))
+                await opens(both)
+                assert (OCSP_SIGNATURE in both.server_events) == (not no_check)
+                if no_check:  # what the marker promises, from somewhere else
+                    web.answers["/d"] = pki.answers(nonce=bytes(32))
+                    other = pki.both(service, responders=(f"{web.url}/d",))
+                    await opens(other)
 
     run(main())
 

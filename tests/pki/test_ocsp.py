@@ -152,6 +152,8 @@ def test_forged() -> None:
     fails(make.own(other).answer(single(WANTED), nonce=NONCE), Revocation.OCSP_SIGNATURE)
     good = OWN.answer(single(WANTED), nonce=NONCE)
     fails(good[:-1] + bytes([good[-1] ^ 1]), Revocation.OCSP_SIGNATURE)
+    delegated = DELEGATE.having(key=builder.generate_key("p256"))  # the delegate's certificate, another's signature
+    fails(delegated.answer(single(WANTED), nonce=NONCE), Revocation.OCSP_SIGNATURE)
     changed = good.replace(GOOD + b"\x18\x0f2026", b"\x82\x00\x18\x0f2026")
     assert changed != good
     fails(changed, Revocation.OCSP_SIGNATURE)
@@ -169,9 +171,10 @@ def wrong(**fields: Any) -> Responder:
         wrong(not_after_ms=NOW - HOUR),
         wrong(not_before_ms=NOW + HOUR),
         wrong(usage=(oids.KU_KEY_AGREEMENT,)),
+        wrong(issuer=builder.text_name(cn="another name of the same key")),
         make.delegate(forge.intermediate(ROOT)),  # of a sub-authority, not of the very issuer
     ],
-    ids=["stranger", "namesake", "expired", "early", "usage", "sub-authority"],
+    ids=["stranger", "namesake", "expired", "early", "usage", "other name", "sub-authority"],
 )
 def test_delegates_that_may_not(signer: Responder) -> None:
     assert fails(signer.answer(single(WANTED), nonce=NONCE), Revocation.OCSP_SIGNATURE).also == 0
