@@ -68,7 +68,7 @@ def run(report: harness.Report, full: bool, seconds: float = SECONDS, rounds: in
     kinds: dict[str, list[float]] = {"idle": [], "storm": []}
     p99s: dict[str, list[float]] = {"idle": [], "storm": []}
     cpu: dict[str, float] = {"idle": 0.0, "storm": 0.0}
-    made = 0
+    made = failed = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         identities.make(folder / "pki", CLIENTS)
@@ -89,7 +89,10 @@ def run(report: harness.Report, full: bool, seconds: float = SECONDS, rounds: in
                     samples = [float(word) for word in steady.ask("measure", seconds)]
                     cpu[kind] += float(server.ask("cpu")[0]) - before
                     if kind == "storm":
-                        made += int(storm.ask("stop")[0])
+                        opened, lost, *why = storm.ask("stop")
+                        made, failed = made + int(opened), failed + int(lost)
+                        if int(lost):
+                            report.progress(f"storm: {lost} associations of the storm failed: {' '.join(why)}")
                     kinds[kind] += samples
                     p99s[kind].append(at(sorted(samples), 0.99))
             worst = server.ask("worst")
@@ -107,6 +110,10 @@ def run(report: harness.Report, full: bool, seconds: float = SECONDS, rounds: in
     for point, limit in wanted.items():
         busy = at(stormy, POINTS[point])
         report.add(harness.Row("storm", point, None, "wanted", busy, "us", limit, limit / busy, rounds, spread))
+    rate = made / (rounds * (seconds + 3))
+    if rate < 0.9 * RATE or failed > 0.01 * made:
+        why = f"{rate:.0f} new associations/s, {failed} failed: the machine is too busy for the storm to be one"
+        report.failed("storm", "rate", None, "wanted", why)
     late = sum(sample > 20_000 for sample in stormy)
     per = statistics.fmean(sample > 5 * at(idle, 0.99) for sample in stormy)
     report.progress(f"storm: {late} requests above 20 ms, {per:.2%} above 5 times the p99 of idle")

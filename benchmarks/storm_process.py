@@ -78,10 +78,10 @@ async def server(pki: Path, seconds: float) -> None:
     config = identities.config(pki, "server")
     signer = SlowSigner(config.credential.signer, seconds, 48)
     config = replace(config, credential=replace(config.credential, signer=signer))
-    echo, times = Echo(), GcTimes()
-    ShortPauses()
+    echo = Echo()
     listener = await fastsec.serve(lambda: echo, "osi://127.0.0.1:0", config, initiate=identities.RESPONSE)
-    settle()
+    ShortPauses()  # as a gateway does
+    times = GcTimes()
     print("READY", listener.addresses[0][1], flush=True)
 
     async def answer(words: list[str]) -> str:
@@ -170,7 +170,7 @@ class Visitor(fastsec.AssociationHandler):
 
 
 async def storm(pki: Path, port: str, rate: float, clients: int) -> None:
-    os.nice(19)  # its work is not to be measured
+    os.nice(10)  # its work is not to be measured
     configs = [identities.config(pki, f"client{number}") for number in range(1, clients)]
     visitor, tasks = Visitor(), set()
     running: asyncio.Task[None] | None = None
@@ -207,9 +207,8 @@ async def storm(pki: Path, port: str, rate: float, clients: int) -> None:
         running.cancel()
         opened = Visitor.opened
         await asyncio.sleep(LIFE + 1)
-        if Visitor.failed:
-            raise RuntimeError(f"{Visitor.failed} associations of the storm failed: {Visitor.why}")
-        return str(opened)
+        failed, Visitor.failed = Visitor.failed, 0
+        return f"{opened} {failed} {Visitor.why}"
 
     await commands(answer)
 
