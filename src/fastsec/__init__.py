@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from fastsec.aio.events import LoggingSink
     from fastsec.aio.handler import AssociationHandler, Reject
     from fastsec.aio.loop import run
+    from fastsec.aio.pkcs11 import load_pkcs11_credential
     from fastsec.aio.server import Server, serve
+    from fastsec.aio.signers import SignerThreads
     from fastsec.aio.stream import AssociationStream, streams
     from fastsec.aio.tls import TLSConfig
     from fastsec.aprofile import AProfileConfig, load_a_profile_credential
@@ -56,6 +58,7 @@ __all__ = [
     "Rejected",
     "SecurityEvent",
     "Server",
+    "SignerThreads",
     "StateError",
     "TLSConfig",
     "TrustStore",
@@ -63,6 +66,7 @@ __all__ = [
     "connect_handler",
     "load_a_profile_credential",
     "load_credential",
+    "load_pkcs11_credential",
     "load_trust",
     "run",
     "serve",
@@ -75,7 +79,9 @@ _HOME: Final = {
     "fastsec.aio.events": ("LoggingSink",),
     "fastsec.aio.handler": ("AssociationHandler", "Reject"),
     "fastsec.aio.loop": ("run",),
+    "fastsec.aio.pkcs11": ("load_pkcs11_credential",),
     "fastsec.aio.server": ("Server", "serve"),
+    "fastsec.aio.signers": ("SignerThreads",),
     "fastsec.aio.stream": ("AssociationStream", "streams"),
     "fastsec.aio.tls": ("TLSConfig",),
     "fastsec.aprofile": ("AProfileConfig", "load_a_profile_credential"),
