@@ -7,7 +7,7 @@ import ssl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_tls_conformance import client_hello
+from tlspeers import client_hello
 
 from fastsec.aio.tls_hello import RECORD_MAX, read_hello
 
