@@ -164,7 +164,10 @@ _REFUSALS: Final = Definition(
     "fastsec_refusals_total", "counter", "What the flood rules of the own identities refused or cut short.", ("reason",)
 )
 _JOBS: Final = Definition(
-    "fastsec_jobs", "gauge", "Public-key jobs: running, waiting, at a signer of its own.", ("state",)
+    "fastsec_jobs",
+    "gauge",
+    "Public-key jobs: running, waiting, at a signer of its own, waiting for an answer about revocation.",
+    ("state",),
 )
 _JOB_SECONDS: Final = Definition(
     "fastsec_job_duration_seconds", "histogram", "From handing a job over to its end, waiting included.", ("where",)
@@ -216,20 +219,14 @@ def of_process() -> Iterator[Family]:
     names = [field.name for field in fields(Refusals)]
     yield Family(_REFUSALS, [((name,), sum(getattr(each, name) for each in counted)) for name in names])
     jobs = [runtime.jobs for runtime in runtimes()]
-    states = {
-        "running": sum(each.running for each in jobs),
-        "waiting": sum(each.waiting for each in jobs),
-        "signer": sum(each.signing for each in jobs),
-    }
+    places = ("signer", "revocation")
+    states = {"running": sum(each.running for each in jobs), "waiting": sum(each.waiting for each in jobs)}
+    states.update({place: sum(each.elsewhere[place] for each in jobs) for place in places})
     yield from _of_revocation()
     yield from _of_event_logs()
     yield Family(_JOBS, [((state,), count) for state, count in states.items()])
     yield Family(
-        _JOB_SECONDS,
-        [
-            (("pool",), merged([each.pool_times for each in jobs])),
-            (("signer",), merged([each.signer_times for each in jobs])),
-        ],
+        _JOB_SECONDS, [((place,), merged([each.times[place] for each in jobs])) for place in ("pool", *places)]
     )
 
 

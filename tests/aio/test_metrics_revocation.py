@@ -12,6 +12,7 @@ from world import pair
 
 from fastsec.aio import meter
 from fastsec.aio.revocation import RevocationService
+from fastsec.aio.runtime import runtime
 from fastsec.metrics import Collector
 
 Run = Callable[[Any], Any]
@@ -87,6 +88,10 @@ def test_questions_to_responders_are_counted_by_whether_they_were_answered(run: 
                 await opens(both)
                 assert grown(before, "requests_total", "ocsp", "ok") == len(web.hits) == 2
                 assert grown(before, "requests_total", "ocsp", "failed") == 0
+                jobs = runtime().jobs
+                assert sum(jobs.times["revocation"].counts) == 2  # handshakes that waited for an answer
+                assert sum(jobs.times["signer"].counts) == 0
+                assert jobs.elsewhere == {"signer": 0, "revocation": 0}
         with socket.socket() as dead:
             dead.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{dead.getsockname()[1]}/"

@@ -111,13 +111,13 @@ class Jobs:
         slots: jobs let into the executor at a time; one more than it has threads keeps them busy.
 
     Attributes:
-        signing: jobs at executors of their own.
-        pool_times, signer_times: seconds from ``submit`` to the end, waiting included.
+        elsewhere: jobs at executors of their own, by what they wait for: ``signer`` or ``revocation``.
+        times: seconds from ``submit`` to the end, waiting included; of these, and of ``pool``.
     """
 
     __slots__ = (
         "_ended", "_executor", "_loop", "_own", "_running", "_since", "_slots", "_told", "_urgent", "_waiting",
-        "pool_times", "signer_times", "signing",
+        "elsewhere", "times",
     )  # fmt: skip
 
     def __init__(
@@ -132,9 +132,9 @@ class Jobs:
         self._waiting: deque[tuple[Job, Done]] = deque()
         self._ended: deque[tuple[Job, Done, BaseException | None, bool]] = deque()
         self._told = False  # the loop is going to look into _ended
-        self._since: dict[int, float] = {}  # by the identity of the job
-        self.signing = 0
-        self.pool_times, self.signer_times = Histogram(JOB_SECONDS), Histogram(JOB_SECONDS)
+        self._since: dict[int, tuple[float, str]] = {}  # by the identity of the job
+        self.elsewhere = {"signer": 0, "revocation": 0}
+        self.times = {place: Histogram(JOB_SECONDS) for place in ("pool", *self.elsewhere)}
 
     @property
     def running(self) -> int:
@@ -153,9 +153,10 @@ class Jobs:
             urgent: of an open association; goes before all that are not.
         """
         own: Executor | None = getattr(job, "executor", None)
-        self._since[id(job)] = time.monotonic()
+        place = "pool" if own is None else getattr(own, "waits_for", "signer")
+        self._since[id(job)] = time.monotonic(), place
         if own is not None:
-            self.signing += 1
+            self.elsewhere[place] += 1
             self._submit_own(own, job, done)
         elif self._running < self._slots:
             self._start(job, done)
@@ -252,12 +253,13 @@ class Jobs:
                     self._loop.call_soon(self._collect)
                 return
             job, done, error, counted = self._ended.popleft()
-            since = self._since.pop(id(job), None)
-            if since is not None:
-                (self.pool_times if counted else self.signer_times).observe(at - since)
-            if not counted:
-                self.signing -= 1
-            else:
+            known = self._since.pop(id(job), None)
+            if known is not None:
+                since, place = known
+                self.times[place].observe(at - since)
+                if not counted:
+                    self.elsewhere[place] -= 1
+            if counted:
                 self._running -= 1
                 queue = self._urgent or self._waiting
                 if queue and self._running < self._slots:

@@ -501,6 +501,7 @@ class Place:
     """An executor whose jobs begin when questions have been answered."""
 
     __slots__ = ("_questions", "_service")
+    waits_for: Final = "revocation"
 
     def __init__(self, service: RevocationService, questions: tuple[Question, ...]) -> None:
         self._service = service
