@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from fastsec._core.cursor import tlv
 from fastsec.access.judge import Judge, answer
 from fastsec.access.policy import AccessPolicy, Grant
 from fastsec.access.rights import Right
+from fastsec.aio.connection import Connection
 from fastsec.aio.stream import AssociationStream
 from fastsec.engine import Engine
 from fastsec.gateway import access, enforce, service, settings
@@ -345,23 +347,36 @@ def test_all_associations_of_a_route_share_an_allowance(roles: Path) -> None:
     scenario(roles, "viewer", test)
 
 
+def give_room(connections: list[Connection], octets: int) -> None:
+    """So much room in the system's buffers; by default megabytes have to be sent before anything waits."""
+    for connection in connections:
+        assert connection.transport is not None
+        sock = connection.transport.get_extra_info("socket")
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, octets)
+
+
 def test_a_peer_that_does_not_read_its_denials_is_not_read_either(roles: Path) -> None:
     """Answers of the gateway itself wait for the peer like those of the server."""
 
     async def test(pair: Pair, client: AssociationStream, seen: Seen) -> None:
         assert await asked(client, LOOK)
-        (bridge,) = pair.der_route.bridges
+        (bridge,), (near,) = pair.der_route.bridges, pair.cc_route.bridges
+        ends = [end for end in (near.incoming, near.outgoing, bridge.incoming) if end is not None]
+        connections = [client.connection, *[end.connection for end in ends if end.connection is not None]]
+        give_room(connections, 1 << 16)
         client.connection.pause_reading()
         sent = 0
-        while not bridge.incoming._clogged and sent < 400_000:
-            for _ in range(500):
-                client.connection.write(request(OPERATE, sent))
-                sent += 1
-            await asyncio.sleep(0)
-        assert bridge.incoming._clogged
+        async with asyncio.timeout(40):
+            while not bridge.incoming._clogged:
+                for _ in range(200 if client.connection.can_write else 0):
+                    client.connection.write(request(OPERATE, sent))
+                    sent += 1
+                await asyncio.sleep(0.001)
         transport = bridge.incoming.connection.transport if bridge.incoming.connection else None
         assert transport is not None
         assert transport.get_write_buffer_size() < 4 << 20
+        give_room(connections, 1 << 20)
         client.connection.resume_reading()
         for number in range(sent):
             assert await client.recv() == denied(OPERATE, number)
