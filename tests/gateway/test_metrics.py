@@ -29,6 +29,7 @@ from gateway_pair import (
 from scraping import Counting, frames, scrape, scraped
 
 import fastsec
+from fastsec.aio import tls_renewal
 from fastsec.aio.client import connect, plain_connect
 from fastsec.aio.endpoints import forget_identities
 from fastsec.aio.meter import DEFAULT
@@ -297,7 +298,9 @@ def test_tls_handshakes_and_resumptions(pki: Path) -> None:
     run(test())
 
 
-def test_a_hop_that_is_authenticated_anew_is_counted(pki: Path) -> None:
+def test_a_hop_that_is_authenticated_anew_is_counted(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_renewal, "SPREAD", 0.01)
+
     async def test() -> None:
         port = free_port()
         async with gateways(pki, tls=True, cc_head=table(port)) as pair:
