@@ -565,6 +565,41 @@ def test_who_is_not_believed_any_more_after_a_reload_grants_nothing() -> None:
     assert pair.server.association.state is State.OPEN
 
 
+def test_an_issued_authority_is_looked_at_again() -> None:
+    """By path at the handshake; later its validity, its revocation, and whether the anchor is still one."""
+    der = token(CLIENT, by="revoked", not_after_ms=UTC + 20 * HOUR)
+    path = [attribute_authority("revoked").certificate]
+
+    def opened() -> ConnectionPair:
+        return open_with(der, ISSUED, path=path)
+
+    def updated(pair: ConnectionPair) -> tuple[int, list[str]]:
+        pair.client.update_keys()
+        pair.move()
+        assert pair.server.association.state is State.OPEN
+        return len(pair.server.association.roles), pair.server.details
+
+    assert updated(opened()) == (1, [])
+    pair = opened()
+    pair.endpoints[1].fresh_trust = trust_with(*_revoked_authority())
+    assert updated(pair) == (0, ["IEC62351-9:3.7", "IEC62351-9:4.1", "IEC62351-8:2.5"])
+    pair = opened()
+    pair.endpoints[1].fresh_roles = believing("other")
+    assert updated(pair) == (0, ["IEC62351-9:3.6", "IEC62351-8:2.4"])
+
+
+def test_a_configured_authority_needs_no_path_and_gets_none_by_a_reload() -> None:
+    """A certificate that names an anchor as its issuer is not that anchor's work for that."""
+    forged = _authority_certificate(key=builder.generate_key("p256"))
+    pair = open_with(token(CLIENT), RoleTrust(authorities=(forged,)))
+    assert pair.server.association.roles == (GRANT,)
+    pair.endpoints[1].fresh_roles = ISSUED
+    pair.client.update_keys()
+    pair.move()
+    assert pair.server.association.roles == ()
+    assert pair.server.details == ["IEC62351-9:3.7", "IEC62351-8:2.4"]
+
+
 def test_the_certificates_roles_stay_when_the_attribute_certificate_ends() -> None:
     by_name = token(CLIENT, [UserRoleInfo((4,))], holder=builder.holder_named(builder.registered_id(CLIENT)))
     own = replace(with_roles(CLIENT, OPERATOR), attribute_certificate=AttributeCertificate(by_name))
@@ -661,9 +696,7 @@ def test_configurations_of_one_identity_keep_their_own_roles() -> None:
         (lambda: _authority_certificate(extensions=(builder.key_usage(oids.KU_CRL_SIGN),)), "digitalSignature"),
     ],
 )
-def test_what_cannot_be_an_attribute_authority_is_told_at_once(
-    der: Callable[[], bytes], why: str
-) -> None:
+def test_what_cannot_be_an_attribute_authority_is_told_at_once(der: Callable[[], bytes], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         config(SERVER, roles=RoleTrust(authorities=(der(),)))
 

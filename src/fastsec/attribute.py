@@ -44,7 +44,7 @@ def take_roles(
     utc_ms: int,
     *,
     may_ask: bool = False,
-    establishing: bool = True,
+    before: VerifiedToken | None = None,
 ) -> VerifiedPeer:
     """The peer with the roles that its tokens grant here; the last check of a handshake PDU (62351-4 §6).
 
@@ -53,13 +53,19 @@ def take_roles(
         att_cert, cert_path: of its ClearToken1.
         roles: whose roles count.
         may_ask: whether the caller will have ``VerifiedPeer.questions`` asked and then call ``settle``.
-        establishing: of a handshake, not of an open association.
+        before: of an open association: its attribute certificate as it was verified; then ``att_cert`` is None.
     Errors:
         HandshakeError "attribute-certificate".
     """
     certificate = peer.certificate
-    needed = roles.required and establishing
-    if att_cert is None and certificate.user_roles is None and not certificate.role_faults and not needed:
+    needed = roles.required
+    if (
+        att_cert is None
+        and before is None
+        and certificate.user_roles is None
+        and not certificate.role_faults
+        and not needed
+    ):
         return peer
     findings: tuple[SecurityEvent, ...] = ()
     questions: tuple[Question, ...] = ()
@@ -71,9 +77,10 @@ def take_roles(
             judged.append(judge(certificate.user_roles, roles, "certificate"))
             tokens += 1
     token: VerifiedToken | None = None
-    if att_cert is not None:
-        verifier = _Verifier(_parsed(att_cert), roles, trust, utc_ms, may_ask, establishing)
-        token = verifier.verify(certificate, cert_path)
+    if att_cert is not None or before is not None:
+        parsed = before.certificate if before is not None else _parsed(att_cert or b"")
+        verifier = _Verifier(parsed, roles, trust, utc_ms, may_ask, before is None)
+        token = verifier.verify(certificate, cert_path, before.chain if before is not None and before.issued else ())
         findings += verifier.findings
         questions = verifier.questions
         if token is not None and token.certificate.user_roles:
@@ -120,11 +127,9 @@ def recheck(
     """Look again at a peer of an open association: its certificate, as ``TrustStore.recheck``, whose errors end the
     association; and its tokens, of which one that is not good any more grants nothing, with its events."""
     fresh = trust.recheck(peer, utc_ms, may_ask=may_ask)
-    token = peer.token
-    der = None if token is None else token.certificate.der
-    path = () if token is None else [issuer.der for issuer in token.chain]
+    roles = replace(roles, required=False)  # a demand on handshakes
     try:
-        return take_roles(fresh, der, path, roles, trust, utc_ms, may_ask=may_ask, establishing=False)
+        return take_roles(fresh, None, (), roles, trust, utc_ms, may_ask=may_ask, before=peer.token)
     except HandshakeError as failed:
         return _without_token(fresh, failed, roles, trust, utc_ms)
 
@@ -134,7 +139,7 @@ def _without_token(
 ) -> VerifiedPeer:
     """The peer with what its certificate alone grants, since its attribute certificate failed."""
     bare = replace(peer, roles=(), token=None)
-    kept = take_roles(bare, None, (), roles, trust, utc_ms, establishing=False)
+    kept = take_roles(bare, None, (), replace(roles, required=False), trust, utc_ms)
     return replace(kept, findings=tuple(dict.fromkeys(kept.findings + failed.also)))
 
 
@@ -181,8 +186,15 @@ class _Verifier:
         self.findings: tuple[SecurityEvent, ...] = ()
         self.questions: tuple[Question, ...] = ()
 
-    def verify(self, holder: Certificate, path: Sequence[bytes]) -> VerifiedToken | None:
-        """All checks; the token, if it may grant roles here. HandshakeError "attribute-certificate"."""
+    def verify(
+        self, holder: Certificate, path: Sequence[bytes], before: tuple[Certificate, ...] = ()
+    ) -> VerifiedToken | None:
+        """All checks; the token, if it may grant roles here. HandshakeError "attribute-certificate".
+
+        Arguments:
+            path: certPath that came with it.
+            before: its issuer and the authorities above, where a path was verified already.
+        """
         token = self.token
         wrong = token.belongs_to(holder)
         if wrong:
@@ -192,13 +204,13 @@ class _Verifier:
             return None
         if token.inner_algorithm != token.outer_algorithm or token.signature_algorithm not in oids.SIGNATURES:
             raise fault(1, "signature algorithm of the attribute certificate", named("AT_SIGALG_NO_MATCH"))
-        chain = self._issuer(path)
+        chain = self._issuer(path, before)
         self._check_valid()
         token.read_extensions()
         if not may_match(token.authority_key_id, chain[0].subject_key_id):
             raise fault(13, "attribute certificate names another key of its issuer")
         self.check_revocation(chain)
-        return VerifiedToken(token, chain)
+        return VerifiedToken(token, chain, chain[0].der not in self.roles.authorities)
 
     def _check_valid(self) -> None:
         if self.utc_ms < self.token.not_before_ms:
@@ -206,7 +218,7 @@ class _Verifier:
         if self.utc_ms >= self.token.not_after_ms + 1000:
             raise fault(8, "attribute certificate expired", named("AT_VAL_PERIODE_FAIL", reason="expired"))
 
-    def _issuer(self, path: Sequence[bytes]) -> tuple[Certificate, ...]:
+    def _issuer(self, path: Sequence[bytes], before: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
         """The issuer whose key verifies the token, and the authorities above it."""
         failed = fault(
             7 if self.roles.issued_authorities else 6,
@@ -214,20 +226,16 @@ class _Verifier:
             named("AT_ISSUER_FAIL"),
         )
         configured = [attribute_authority(der) for der in self.roles.authorities]
-        brought = self._brought(path) if self.roles.issued_authorities else []
+        brought: list[Certificate] = []
+        if self.roles.issued_authorities:
+            brought = list(before[:1]) or self._brought(path)
         for issuer in (*configured, *brought):
             if issuer.subject != self.token.issuer:
                 continue
             try:
-                if issuer in configured:
-                    above, findings = self._configured(issuer)
-                else:
-                    peer = self.trust.validate(issuer.der, path, self.utc_ms, certificate=issuer, identity=False)
-                    above, findings = peer.chain, peer.findings
+                above = self._configured(issuer) if issuer in configured else self._issued(issuer, path, before)
             except HandshakeError as error:
-                word = "AT_ISSUER_REVOKE" if error.check == "revoked" else "AT_ISSUER_FAIL"
-                number = 6 if issuer in configured else 7
-                failed = fault(number, f"issuer of the attribute certificate: {error}", *error.also, named(word))
+                failed = self._bad_issuer(issuer, error)
                 continue
             try:
                 _check_signature(self.token, issuer)
@@ -235,7 +243,6 @@ class _Verifier:
                 # Of several keys of one issuer another may fit.
                 failed = fault(2, "signature of the attribute certificate does not verify", named("AT_INTEGRITY_FAIL"))
                 continue
-            self.findings += findings
             return (issuer, *above)
         raise failed
 
@@ -253,20 +260,46 @@ class _Verifier:
                 found.append(certificate)
         return found
 
-    def _configured(self, issuer: Certificate) -> tuple[tuple[Certificate, ...], tuple[SecurityEvent, ...]]:
-        """An authority that is believed because it stands in the configuration: validity and, where an anchor has
-        issued its certificate, revocation. HandshakeError if it is out."""
+    def _configured(self, issuer: Certificate) -> tuple[Certificate, ...]:
+        """What is above an authority that is believed because it stands in the configuration: the anchor that has
+        issued its certificate, if one has, so that it can be revoked. HandshakeError if it is out of date."""
         issuer.check_valid(self.utc_ms)
         for anchor in self.trust.anchors:
             if anchor.subject == issuer.issuer and may_match(issuer.authority_key_id, anchor.subject_key_id):
-                found = self.trust.revocation.judge(issuer, (anchor,), self.utc_ms, establishing=self.establishing)
-                return (anchor,), found.findings
-        return (), ()
+                return (anchor,)
+        return ()
 
-    def check_revocation(self, chain: Sequence[Certificate]) -> None:
-        """HandshakeError if the token is revoked. One that lives up to 24 h may leave open how its revocation is
-        learned, and then nothing is missed; on a list that is there it counts all the same."""
+    def _issued(
+        self, issuer: Certificate, path: Sequence[bytes], before: tuple[Certificate, ...]
+    ) -> tuple[Certificate, ...]:
+        """The authorities above one that is believed because an anchor vouches for it. HandshakeError if none does."""
+        if before and before[-1] in self.trust.anchors:
+            for authority in before:
+                authority.check_valid(self.utc_ms)
+            return before[1:]
+        path = path or [authority.der for authority in before[1:-1]]
+        return self.trust.validate(
+            issuer.der, path, self.utc_ms, certificate=issuer, identity=False, may_ask=self.may_ask
+        ).chain
+
+    def _bad_issuer(self, issuer: Certificate, error: HandshakeError) -> HandshakeError:
+        word = "AT_ISSUER_REVOKE" if error.check == "revoked" else "AT_ISSUER_FAIL"
+        number = 6 if issuer.der in self.roles.authorities else 7
+        return fault(number, f"issuer of the attribute certificate: {error}", *error.also, named(word))
+
+    def check_revocation(self, chain: tuple[Certificate, ...]) -> None:
+        """HandshakeError if the issuer or the token is revoked. A token that lives up to 24 h may leave open how its
+        revocation is learned, and then nothing is missed; on a list that is there it counts all the same."""
         token = self.token
+        if len(chain) > 1:
+            try:
+                issuer = self.trust.revocation.judge(
+                    chain[0], chain[1:], self.utc_ms, may_ask=self.may_ask, establishing=self.establishing
+                )
+            except HandshakeError as error:
+                raise self._bad_issuer(chain[0], error) from None
+            self.findings += issuer.findings
+            self.questions += issuer.questions
         silent = token.no_revocation
         if token.no_revocation:
             self.findings += (event("IEC62351-9", 3, 14),)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from cryptography.x509 import ocsp
 from revocation_world import HOUR, Http, Pki, policy
 from world import CENTRE, DER, PDU, Recorder, pair
 
@@ -15,6 +16,7 @@ from fastsec.instant import now
 from fastsec.pki import builder, oids
 from fastsec.pki.attribute import AttributeCertificate
 from fastsec.pki.certificate import Certificate
+from fastsec.pki.ocsp import cert_id
 from fastsec.pki.roles import RoleTrust, UserRoleInfo, write_user_roles
 from fastsec.pki.trial_roles import TrialAttributeAuthority
 from ocsp_forge import UNKNOWN, revoked
@@ -157,3 +159,40 @@ def test_a_new_list_takes_the_roles_and_leaves_the_association(run) -> None:
                     await two.server.until(lambda: len(two.server.pdus) == 2)
 
     run(main(), seconds=60)
+
+
+@pytest.mark.parametrize("revoked_issuer", [False, pytest.param(True, marks=pytest.mark.event("IEC62351-8:2.5"))])
+def test_with_hard_fail_the_issuers_responder_is_asked_too(run, revoked_issuer: bool) -> None:
+    """Three questions: about the peer, its attribute authority, and the token. Nobody has a list."""
+
+    async def main() -> None:
+        world = World()
+        asked: list[str] = []
+        status = {"status": revoked(now().utc_ms - HOUR, 10)} if revoked_issuer else {}
+
+        def answer(request: bytes) -> bytes:
+            seen = ocsp.load_der_ocsp_request(request)
+            own = cert_id(b"\0", world.certificate, seen.hash_algorithm.name)
+            if seen.issuer_key_hash == own.key_hash:
+                asked.append("token")
+                return world.answers()(request)
+            issuer = seen.serial_number == int.from_bytes(world.certificate.serial, "big")
+            asked.append("issuer" if issuer else "peer")
+            return world.pki.answers(**(status if issuer else {}))(request)
+
+        async with Http().serving() as web:
+            web.answers["/ocsp"] = answer
+            strict = policy(hard_fail=True, hosts=(), responders=(f"{web.url}/ocsp",))
+            with RevocationService(strict) as service:
+                configs, events = world.configs(service, builder.authority_info_access(f"{web.url}/ocsp"))
+                if revoked_issuer:
+                    await refused(configs)
+                    assert about_the_token(events) == [
+                        "IEC62351-9:3.6", "IEC62351-9:4.1", "IEC62351-8:2.5", "IEC62351-4:1.6",
+                    ]  # fmt: skip
+                else:
+                    assert await roles_after_the_handshake(configs) == [1]
+                    assert about_the_token(events) == []
+                    assert sorted(asked) == ["issuer", "peer", "token"]
+
+    run(main())

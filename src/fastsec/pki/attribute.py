@@ -296,11 +296,13 @@ class VerifiedToken(NamedTuple):
 
     Attributes:
         certificate: the attribute certificate.
-        chain: its issuer first; the authorities above, as far as they were looked at.
+        chain: its issuer first; then the authorities above, or the anchor that says it has issued a configured one.
+        issued: whether the issuer is believed because of the path above it, not because it is configured.
     """
 
     certificate: AttributeCertificate
     chain: tuple[Certificate, ...]
+    issued: bool
 
     @property
     def until_ms(self) -> int:
