@@ -310,6 +310,13 @@ def test_what_passes_keeps_its_order_and_everything_is_answered(roles: Path) -> 
     scenario(roles, "viewer", test)
 
 
+@pytest.fixture
+def long_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, no minute passes."""
+    monkeypatch.setattr(enforce, "MINUTE", 1e6)
+
+
+@pytest.mark.usefixtures("long_minute")
 def test_a_flood_of_denied_requests_does_not_fill_the_log(roles: Path) -> None:
     count = 3000
 
@@ -325,13 +332,14 @@ def test_a_flood_of_denied_requests_does_not_fill_the_log(roles: Path) -> None:
         await pair.no_bridges()
         told = pair.records.events().count("REQUEST_INVALID")
         silent = sum(entry["count"] for entry in pair.records.about("not told one by one"))
-        assert 1 <= told <= limits.OUR_ACCESS_TOLD + 5
+        assert told == limits.OUR_ACCESS_TOLD
         assert told + silent == count
-        assert len(pair.records.about("not told one by one")) <= 6
+        assert len(pair.records.about("not told one by one")) == 1
 
     scenario(roles, "viewer", test)
 
 
+@pytest.mark.usefixtures("long_minute")
 def test_all_associations_of_a_route_share_an_allowance(roles: Path) -> None:
     async def test(pair: Pair, client: AssociationStream, seen: Seen) -> None:
         clients = [client, *[await pair.client() for _ in range(11)]]
@@ -339,7 +347,7 @@ def test_all_associations_of_a_route_share_an_allowance(roles: Path) -> None:
             for number in range(limits.OUR_ACCESS_TOLD):
                 assert await ask(one, OPERATE, number) == denied(OPERATE, number)
         told = pair.records.events().count("REQUEST_INVALID")
-        assert limits.OUR_ACCESS_TOLD_ROUTE <= told <= limits.OUR_ACCESS_TOLD_ROUTE + 20
+        assert told == limits.OUR_ACCESS_TOLD_ROUTE
         for one in clients[1:]:
             await one.release()
             assert await one.wait_ended() is None
@@ -469,13 +477,29 @@ def test_a_sink_that_fails_harms_nobody(roles: Path) -> None:
     scenario(roles, "viewer", test)
 
 
+def test_the_count_is_told_within_a_minute(roles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a flood that has stopped, while the association goes on."""
+    monkeypatch.setattr(enforce, "MINUTE", 0.5)
+    monkeypatch.setattr(enforce.Allowance, "take", lambda _self, _now: False)
+
+    async def test(pair: Pair, client: AssociationStream, seen: Seen) -> None:
+        for number in range(20):
+            assert await ask(client, OPERATE, number) == denied(OPERATE, number)
+        await until(lambda: sum(entry["count"] for entry in pair.records.about("not told one by one")) == 20)
+        assert await asked(client, LOOK)
+        assert "REQUEST_INVALID" not in pair.records.events()
+
+    scenario(roles, "viewer", test)
+
+
+@pytest.mark.usefixtures("long_minute")
 def test_an_association_that_is_cut_tells_what_it_was_denied(roles: Path) -> None:
     async def test(pair: Pair, client: AssociationStream, seen: Seen) -> None:
         for number in range(30):
             assert await ask(client, OPERATE, number) == denied(OPERATE, number)
         client.connection.cut()
         await pair.no_bridges()
-        assert sum(entry["count"] for entry in pair.records.about("not told one by one")) >= 15
+        assert sum(entry["count"] for entry in pair.records.about("not told one by one")) == 30 - limits.OUR_ACCESS_TOLD
         (ended,) = [entry for entry in pair.records.about("association ended") if entry["route"] == "plant"]
         assert ended["denied"] == 30
 
