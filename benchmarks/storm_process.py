@@ -174,6 +174,7 @@ async def storm(pki: Path, port: str, rate: float, clients: int) -> None:
     configs = [identities.config(pki, f"client{number}") for number in range(1, clients)]
     visitor, tasks = Visitor(), set()
     running: asyncio.Task[None] | None = None
+    since = 0.0
     loop = asyncio.get_running_loop()
     settle()
     print("READY", flush=True)
@@ -198,17 +199,17 @@ async def storm(pki: Path, port: str, rate: float, clients: int) -> None:
             await asyncio.sleep(0.5 / rate)
 
     async def answer(words: list[str]) -> str:
-        nonlocal running
+        nonlocal running, since
         if words[0] == "start":
-            Visitor.opened = 0
+            Visitor.opened, since = 0, loop.time()
             running = loop.create_task(blow())
             return "started"
         assert running
         running.cancel()
-        opened = Visitor.opened
+        opened, seconds = Visitor.opened, loop.time() - since
         await asyncio.sleep(LIFE + 1)
         failed, Visitor.failed = Visitor.failed, 0
-        return f"{opened} {failed} {Visitor.why}"
+        return f"{opened} {seconds:.2f} {failed} {Visitor.why}"
 
     await commands(answer)
 
