@@ -239,7 +239,9 @@ def test_a_reload_ends_who_is_revoked(files: Path) -> None:
     run(main())
 
 
-def test_a_reload_ends_whom_the_anchors_do_not_vouch_for_any_more(files: Path) -> None:
+@pytest.mark.event("IEC62351-14:4.4")
+@pytest.mark.parametrize("who", ["der", "cc"])
+def test_a_reload_ends_whom_the_anchors_do_not_vouch_for_any_more(files: Path, who: str) -> None:
     async def main() -> None:
         async with two(files) as pair:
             stream = await pair.client()
@@ -247,7 +249,7 @@ def test_a_reload_ends_whom_the_anchors_do_not_vouch_for_any_more(files: Path) -
             await stream.recv()
             other = Authority("other", 101)
             aprofile_files.save_anchor(files, other.certificate)
-            assert pair.der.reload()
+            assert getattr(pair, who).reload()
             with pytest.raises(FastsecError):
                 await stream.recv()
             await until(lambda: not pair.der.runners[0].bridges)
