@@ -331,9 +331,14 @@ class Connection(Receiving):
         self._set_due(limits.OUR_ACCEPT_TO_AARQ)
 
     def _has_one_certificate(self) -> bool:
-        """Whether the peer has the same certificate for TLS and end to end (62351-4 Annex G): then it is refused."""
+        """Whether the peer has the same certificate for TLS and end to end (62351-4 Annex G): then it is refused.
+
+        Of the A-profile, whose peers are not validated for an identity, nobody demands two.
+        """
         peer, layer = self._engine.peer, self._transport
-        if peer is None or not isinstance(layer, TLSLayer) or not layer.same_as_end_to_end(peer.certificate):
+        if peer is None or not peer.names or not isinstance(layer, TLSLayer):
+            return False
+        if not layer.same_as_end_to_end(peer.certificate):
             return False
         self.abort(reason="the peer has one certificate for TLS and end-to-end security; 62351-4 wants two")
         return True

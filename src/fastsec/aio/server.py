@@ -117,10 +117,12 @@ class Server:
 
     def replace(self, *, maker: Maker | None = None, tls: TLSConfig | None = None) -> None:
         """Use renewed certificates for connections accepted from now on; associations that are open are re-checked
-        against the anchors and CRLs of ``maker``."""
+        against the anchors and CRLs of ``maker``, their TLS peers against those of ``tls``."""
         if maker is not None:
             take_over(maker, self._maker)
         self._maker = maker or self._maker
+        if tls is not None and self._tls is not None:
+            tls.take_over(self._tls)
         self._tls = tls or self._tls
 
     def _accept(self) -> asyncio.Protocol:

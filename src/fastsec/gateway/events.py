@@ -180,7 +180,7 @@ def _tls(settings: Settings, sink: EventSink, problems: Problems) -> TLSConfig |
     if missing:
         return None
     try:
-        return tls_settings.open_tls(own, sink)
+        return tls_settings.open_tls(own, sink, rehandshake=False)
     except ConfigError as error:
         text = str(error)
         problems.error(next((line for path, line in files if str(path) in text), own.where), text)

@@ -137,18 +137,21 @@ def files_of(settings: TlsSettings) -> list[tuple[Path, tuple[str | int, ...]]]:
     ]
 
 
-def open_tls(settings: TlsSettings, sink: EventSink, known: Revocations | None = None) -> TLSConfig:
+def open_tls(
+    settings: TlsSettings, sink: EventSink, known: Revocations | None = None, *, rehandshake: bool = True
+) -> TLSConfig:
     """What connections need.
 
     Arguments:
         known: about revocation, that of the CRL files included; None: what they say now.
+        rehandshake: False: the peer is never a fastsec one.
     Errors:
         ConfigError: a file cannot be used.
     """
     pins: list[bytes] = []
     for pin in settings.pinned:
         pins += [pin] if isinstance(pin, bytes) else load_certificates(pin)
-    rules = settings.rules
+    rules = settings.rules if rehandshake else dataclasses.replace(settings.rules, rehandshake=False)
     if pins:
         rules = dataclasses.replace(rules, trust="pinned", pinned=tuple(dict.fromkeys(pins)))
     return TLSConfig(
