@@ -50,7 +50,7 @@ def test_initiate_data_conclude_release(pki: Path, tls: bool, reverse: bool) -> 
             assert await pair.served[0].wait_ended() is None
             await pair.no_bridges()
             assert len(pair.records.about("association released")) == 2, pair.records
-            assert pair.records.events() == ["TLS_HS_SUCCESS"] * (2 if tls else 0)
+            assert set(pair.records.events()) == ({"TLS_HS_SUCCESS"} if tls else set())
 
     run(test())
 
