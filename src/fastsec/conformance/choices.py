@@ -179,4 +179,11 @@ CHOICES: Final = (
         + ", ".join(each.name + (" OPTIONAL" if each.optional else "") for each in USER_ROLE_INFO),
         "src/fastsec/pki/roles.py: USER_ROLE_INFO",
     ),
+    Choice(
+        "A-profile of 2007",
+        f"signed: the {profile.A_PROFILE_SIGNED} of the time, in the form `{profile.A_PROFILE_TIME}`; its encoding, "
+        f"where that is signed, has the tag {profile.A_PROFILE_TIME_TAG:02X}; carried as {profile.A_PROFILE_CARRIER}; every "
+        "reading is accepted",
+        f"{_PROFILE}: A_PROFILE_*",
+    ),
 )

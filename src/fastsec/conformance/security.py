@@ -91,7 +91,7 @@ def _modes() -> Iterator[Row]:
         "compatibility mode (A-security-profile of 2007)",
         compatible,
         "",
-        "client and server; TLS below it is the operator's choice" if compatible else "not implemented",
+        "client and server; TLS below it is demanded" if compatible else "not implemented",
         "tests/test_aprofile.py::test_every_reading_of_what_is_signed_is_accepted",
     )
     tls = exists("fastsec.aio.tls")
