@@ -429,9 +429,9 @@ class RevocationService:
         if await asyncio.get_running_loop().run_in_executor(self._pool, self._take_list, url, found.body):
             self._changed()
         self._fetched[url] = tuple(
-            (wanted, found.headers[name])
+            (wanted, value)
             for name, wanted in (("etag", "If-None-Match"), ("last-modified", "If-Modified-Since"))
-            if name in found.headers and found.headers[name].isascii()
+            if (value := found.headers.get(name, "")) and value.isascii() and value.isprintable()
         )
 
     def _take_list(self, url: str, octets: bytes) -> bool:
