@@ -182,8 +182,8 @@ CHOICES: Final = (
     Choice(
         "A-profile of 2007",
         f"signed: the {profile.A_PROFILE_SIGNED} of the time, in the form `{profile.A_PROFILE_TIME}`; its encoding, "
-        f"where that is signed, has the tag {profile.A_PROFILE_TIME_TAG:02X}; carried as {profile.A_PROFILE_CARRIER}; every "
-        "reading is accepted",
+        f"where that is signed, has the tag {profile.A_PROFILE_TIME_TAG:02X}; carried as {profile.A_PROFILE_CARRIER}; "
+        "every reading is accepted",
         f"{_PROFILE}: A_PROFILE_*",
     ),
 )
