@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine_pair import CLIENT, INITIATE, SERVER, UTC, ConnectionPair, Side, config, credential
+from engine_pair import CLIENT, INITIATE, SERVER, UTC, ConnectionPair, Side, authority, config, credential
 from event_record import marked
 from fastsec._core.cursor import tlv
 from fastsec.association import RolesChanged
@@ -20,6 +20,7 @@ from fastsec.pki import builder, oids
 from fastsec.pki.attribute import AttributeCertificate
 from fastsec.pki.certificate import Certificate
 from fastsec.pki.identity import OsiName
+from fastsec.pki.path import TrustStore
 from fastsec.pki.roles import OPERATION_DELETE, RoleGrant, RoleTrust, UserRoleInfo, write_user_roles
 from fastsec.profile import HandshakeDiag
 from fastsec.secpdu.der import decode
@@ -562,6 +563,7 @@ def test_who_is_not_believed_any_more_after_a_reload_grants_nothing() -> None:
     pair.client.update_keys()
     pair.move()
     assert pair.server.association.roles == ()
+    assert not pair.server.raised
     assert pair.server.association.state is State.OPEN
 
 
@@ -586,6 +588,29 @@ def test_an_issued_authority_is_looked_at_again() -> None:
     pair = opened()
     pair.endpoints[1].fresh_roles = believing("other")
     assert updated(pair) == (0, ["IEC62351-9:3.6", "IEC62351-8:2.4"])
+
+
+def test_an_issued_authority_whose_anchor_is_one_no_more_or_that_expires() -> None:
+    other = authority("two")
+    path = [_authority_certificate(issuer=other._issuer, key=other._key)]  # lives for an hour
+    der = token(CLIENT, not_after_ms=UTC + 20 * HOUR)
+    judge = config(SERVER, roles=ISSUED, trust=TrustStore((root().root, other.root), (root().crl, other.crl)))
+
+    def opened() -> ConnectionPair:
+        return ConnectionPair(config(CLIENT, credential=holding(CLIENT, der, path)), judge).open().confirm()
+
+    pair = opened()
+    assert pair.server.association.roles == (GRANT,)
+    pair.endpoints[1].fresh_trust = trust_with()
+    pair.client.update_keys()
+    pair.move()
+    assert pair.server.association.roles == ()
+    assert pair.server.details[-1] == "IEC62351-8:2.4"
+    assert pair.server.association.state is State.OPEN
+    pair = opened()
+    pair.elapse(3602)
+    assert pair.server.association.roles == ()
+    assert pair.server.details[-3:] == ["IEC62351-9:3.7", "IEC62351-9:2.6", "IEC62351-8:2.4"]
 
 
 def test_a_configured_authority_needs_no_path_and_gets_none_by_a_reload() -> None:
