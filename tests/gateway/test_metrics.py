@@ -379,6 +379,7 @@ def test_the_door_counts_whom_it_refuses(pki: Path) -> None:
                     found[f"fastsec_gateway_connections_refused_total{{reason={reason},route=north,side=plain}}"] == 0
                 )
             assert found["fastsec_gateway_max_associations{route=north}"] == 1
+            assert found["fastsec_gateway_route_info{dial=out,role=client,route=north,security=native,tls=false}"] == 1
             client.abort()
 
     run(test())

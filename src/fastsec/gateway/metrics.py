@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 USUAL: Final = Address("127.0.0.1", 9464)
 
 ROUTES: Final = Definition(
-    "fastsec_gateway_route_info", "gauge", "1; the labels say what the route is.", ("route", "role", "dial", "tls")
+    "fastsec_gateway_route_info",
+    "gauge",
+    "1; the labels say what the route is.",
+    ("route", "role", "dial", "security", "tls"),
 )
 BRIDGES: Final = Definition(
     "fastsec_gateway_bridges", "gauge", "Associations carried through, or being opened.", ("route",)
@@ -104,13 +107,11 @@ def read(top: Table, problems: Problems) -> MetricsSettings | None:
 def families(gateway: Gateway) -> Iterator[Family]:
     """Routes, doors, files."""
     runners = gateway.runners
-    yield Family(
-        ROUTES,
-        [
-            ((route.name, route.role, route.dial, "true" if route.tls is not None else "false"), 1)
-            for route in (runner.route for runner in runners)
-        ],
-    )
+    kinds: list[Sample] = []
+    for route in (runner.route for runner in runners):
+        security, tls = "a-profile" if route.a_profile is not None else "native", str(route.tls is not None).lower()
+        kinds.append(((route.name, route.role, route.dial, security, tls), 1))
+    yield Family(ROUTES, kinds)
     yield Family(BRIDGES, [((runner.route.name,), len(runner.bridges)) for runner in runners])
     yield Family(MOST, [((runner.route.name,), runner.route.max_associations) for runner in runners])
     yield Family(WAITING, [((runner.route.name,), runner.waiting) for runner in runners if runner.route.reversed])
