@@ -13,6 +13,7 @@ from engine_pair import CLIENT, INITIATE, SERVER, UTC, ConnectionPair, Side, aut
 from event_record import marked
 from fastsec._core.cursor import tlv
 from fastsec.association import RolesChanged
+from fastsec.attribute import recheck, settle, take_roles
 from fastsec.config import Policy
 from fastsec.errors import ConfigError
 from fastsec.handshake import make_request
@@ -173,6 +174,22 @@ def test_of_two_authorities_of_one_name_the_one_whose_key_fits() -> None:
     trust = RoleTrust(authorities=(forged, one.certificate))
     _, side = presenting(CLIENT, token(CLIENT), trust)
     assert side.association.peer.roles == (GRANT,)
+
+
+def test_what_is_found_out_about_a_token_is_not_lost_when_more_is_asked_about_the_peer() -> None:
+    trust, roles = trust_with(_own_crl(77)), believing()
+    peer = trust.validate(credential(CLIENT).certificate, (), UTC)
+    granted = take_roles(peer, token(CLIENT), (), roles, trust_with(), UTC)
+    assert granted.roles == (GRANT,)
+    later = recheck(granted, roles, trust, UTC)  # the token is revoked by now
+    settled = settle(replace(later, questions=()), roles, trust, UTC, establishing=False)
+    for found in (later, settled):
+        assert found.roles == ()
+        assert [event.id for event in found.findings] == ["IEC62351-9:4.1"]
+    # Found out only then: as if the answer of a responder had come.
+    settled = settle(granted, roles, trust, UTC, establishing=False)
+    assert settled.roles == ()
+    assert [event.id for event in settled.findings] == ["IEC62351-9:4.1"]
 
 
 def test_what_one_token_takes_away_the_other_does_not_grant() -> None:

@@ -167,7 +167,12 @@ class TrustStore:
     def settle(self, peer: VerifiedPeer, utc_ms: int, *, establishing: bool = True) -> VerifiedPeer:
         """``peer`` after its questions were asked, or were not answered in time. HandshakeError as ``validate``."""
         found = self.revocation.judge(peer.certificate, peer.chain, utc_ms, establishing=establishing)
-        certain = tuple(finding for finding in peer.findings if not finding.id.startswith("IEC62351-9:4."))
+        # What is revoked without being refused, a role token that is, stays so.
+        certain = tuple(
+            finding
+            for finding in peer.findings
+            if not finding.id.startswith("IEC62351-9:4.") or finding.id == "IEC62351-9:4.1"
+        )
         findings = tuple(dict.fromkeys((*certain, *found.findings)))
         return replace(peer, findings=findings, questions=())
 
