@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from importlib import resources
+from time import time_ns
 from typing import Final
 
 from fastsec._core.cursor import Reader
 from fastsec.access.rights import DEFAULT as RIGHTS
 from fastsec.aio.tls_profile import SUITES, USUAL, Suite, TLSRules
+from fastsec.aprofile import ANY_PEER, AProfileConfig, key_name, make_a_profile_credential, make_value, take_value
 from fastsec.config import Policy
 from fastsec.conformance.model import Row, Table
 from fastsec.conformance.proof import Pair, authority, credential, works
@@ -21,8 +23,11 @@ from fastsec.conformance.security import ABSENT_TEST, exists
 from fastsec.engine import Role
 from fastsec.events import CATALOGUE
 from fastsec.pki import oids
+from fastsec.pki.path import TrustStore
 from fastsec.pki.revocation import RevocationPolicy
 from fastsec.pki.roles import ROLE_NAMES, UserRoleInfo, read_user_roles, write_user_roles
+from fastsec.profile import A_PROFILE_SIGNED, A_PROFILE_TIME
+from fastsec.secpdu.authentication import SIGNED, TIME_FORMS, Signed, TimeForm, time_characters
 
 TLS_TEST: Final = "tests/aio/test_tls_conformance.py"
 RENEWAL_TEST: Final = "tests/aio/test_tls_renewal.py"
@@ -33,6 +38,7 @@ ASK_TEST: Final = "tests/aio/test_revocation.py"
 
 def tables() -> Iterator[Table]:
     """All of them."""
+    yield Table("Compatibility mode", "62351-4, A-security-profile of 2007", tuple(_a_profile()))
     yield Table("TLS cipher suites", "62351-4, Tables 3, 8, 10; 62351-3:2023", tuple(_suites()))
     yield Table("T-security", "62351-3, as 62351-4 uses it", tuple(_tls()))
     yield Table("Certificates and revocation", "62351-9; RFC 5280, RFC 6960", tuple(_revocation()))
@@ -40,6 +46,50 @@ def tables() -> Iterator[Table]:
     yield Table("Security events", "62351-14 (CDV 2025)", tuple(_events()))
     yield Table("Event log", "62351-14; RFC 5424, RFC 5425", tuple(_log()))
     yield Table("Keys in hardware", "PKCS#11", tuple(_tokens()))
+
+
+# --- compatibility mode -----------------------------------------------------------------------------------------------
+def proves(form: TimeForm, signed: Signed) -> bool:
+    """Whether one side's MMS-Authentication-value, made so, convinces the other."""
+    trust = TrustStore((authority().root,), (authority().crl,))
+    sides = []
+    for role in Role:
+        own = credential(role, "rsa2048")
+        made = make_a_profile_credential(own.certificate, own.signer)
+        sides.append(AProfileConfig(credential=made, trust=trust, peers=(ANY_PEER,), signed=signed, time=form))
+    utc_ms = time_ns() // 1_000_000
+    value = make_value(sides[0], time_characters(utc_ms, form))
+    return take_value(value, sides[1], trust, utc_ms).key == key_name(sides[0].credential.key)
+
+
+def _a_profile() -> Iterator[Row]:
+    for signed in SIGNED:
+        usual = ", usually so" if signed == A_PROFILE_SIGNED else ""
+        yield Row(
+            f"signature over the {signed} of the time" if signed == "characters" else "signature over the encoded time",
+            works(proves, A_PROFILE_TIME, signed),
+            note=f"sent by setting{usual}; accepted always",
+            test="tests/test_aprofile.py::test_every_reading_of_what_is_signed_is_accepted",
+        )
+    for form in TIME_FORMS:
+        yield Row(
+            f"time in the form {form}",
+            works(proves, form, A_PROFILE_SIGNED),
+            note=time_characters(1_800_000_000_000, form),
+            test="tests/test_aprofile.py::test_own_values_are_signed_as_configured",
+        )
+    yield Row(
+        "sha256WithRSAEncryption, RSA 2048 and more",
+        works(proves, A_PROFILE_TIME, A_PROFILE_SIGNED),
+        "m",
+        test="tests/test_aprofile.py::test_keys_that_are_not_rsa_of_enough_bits",
+    )
+    yield Row(
+        "both sides authenticate; the same time twice is refused",
+        exists("fastsec.aio.aprofile"),
+        "m",
+        test="tests/test_aprofile.py::test_the_same_time_twice",
+    )
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
