@@ -68,7 +68,7 @@ class Setup(handshake.Setup):
         if not self.roles:
             return super()._credential(name, key)
         issued = self.authority.issue_e2e(
-            f"roles-{name.oid[-4:]}", name, key=key, roles=(UserRoleInfo((0, 1, 2), "grid"), UserRoleInfo((3,)))
+            f"roles-{name.oid[-4:]}", name, key=key, roles=(UserRoleInfo((0, 1, 2)), UserRoleInfo((3,)))
         )
         return make_credential(issued.certificate, (), SoftwareSigner(PrivateKey.from_pem(issued.key_pem)))
 
