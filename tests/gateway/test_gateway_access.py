@@ -493,6 +493,18 @@ def test_the_count_is_told_within_a_minute(roles: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("long_minute")
+def test_after_a_reload_events_go_where_the_new_configuration_says(roles: Path) -> None:
+    async def test(pair: Pair, client: AssociationStream, seen: Seen) -> None:
+        enforcer = pair.der_route._enforcer
+        assert enforcer is not None
+        assert pair.der.reload()
+        assert enforcer.sink is pair.der_route._config.sink
+        assert not await asked(client, OPERATE)
+        assert pair.records.events().count("REQUEST_INVALID") == 1
+
+    scenario(roles, "viewer", test)
+
+
 def test_an_association_that_is_cut_tells_what_it_was_denied(roles: Path) -> None:
     async def test(pair: Pair, client: AssociationStream, seen: Seen) -> None:
         for number in range(30):

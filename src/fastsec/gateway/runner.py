@@ -183,6 +183,8 @@ class Runner:
         if tls is not None and self._tls is not None:
             tls.take_over(self._tls)  # open connections are looked at again, and begin anew where they can
         self._config, self._tls = config, tls
+        if self._enforcer is not None:
+            self._enforcer.sink = config.sink or default_sink
         older, self._far = self._far, self._far_maker()
         take_over(self._far, older)
         if self._far_listener is not None:
