@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine_pair import CLIENT, INITIATE, SERVER, UTC, ConnectionPair, Side, authority, config, credential
+from engine_pair import CLIENT, INITIATE, SERVER, UTC, ConnectionPair, Side, config, credential
 from event_record import marked
 from fastsec._core.cursor import tlv
 from fastsec.association import RolesChanged
@@ -21,32 +21,38 @@ from fastsec.pki import builder, oids
 from fastsec.pki.attribute import AttributeCertificate
 from fastsec.pki.certificate import Certificate
 from fastsec.pki.identity import OsiName
-from fastsec.pki.path import TrustStore
-from fastsec.pki.roles import OPERATION_DELETE, RoleGrant, RoleTrust, UserRoleInfo, write_user_roles
+from fastsec.pki.roles import OPERATION_DELETE, RoleTrust, UserRoleInfo, write_user_roles
 from fastsec.profile import HandshakeDiag
 from fastsec.secpdu.der import decode
 from fastsec.secpdu.fields import Carrier
-from fastsec.state import State
 from forge import forge, on_request, on_response
 from odd_certificates import flip_last, odd_certificate
 from role_world import (
     ACCESS,
+    GRANT,
     HOUR,
+    ISSUED,
     OPERATOR,
     POINTS,
     TARGETS,
+    WEEK,
     attribute_authority,
+    authority_certificate,
     believing,
     holding,
+    open_with,
     other_key_identifier,
+    own_crl,
     resigned,
+    revoked_authority,
     root,
+    serial_of,
     token,
     trust_with,
+    with_roles,
 )
 
 STRANGER = OsiName("1.1.1.999.3", 1)
-GRANT = RoleGrant(1, "", 0, "IEC62351-8", "attribute-certificate")
 
 
 def presenting(
@@ -71,12 +77,6 @@ def presenting(
     return pair, pair.server if sender == CLIENT else pair.client
 
 
-def open_with(der: bytes, roles: RoleTrust | None = None, *crls: bytes, path: Sequence[bytes] = ()) -> ConnectionPair:
-    """An association in which the client presents this token."""
-    judge = config(SERVER, roles=roles or believing(), trust=trust_with(*crls))
-    return ConnectionPair(config(CLIENT, credential=holding(CLIENT, der, path)), judge).open().confirm()
-
-
 # --- what is granted --------------------------------------------------------------------------------------------------
 
 
@@ -95,17 +95,6 @@ def test_an_attribute_certificate_grants_its_roles_once_confirmed(sender: OsiNam
     pair.client.release()
     pair.move()
     assert side.association.roles == ()
-
-
-def with_roles(name: OsiName, *infos: UserRoleInfo, oid: str = oids.IEC_USER_ROLES) -> Any:
-    """A credential whose certificate has this extension."""
-    extensions = (
-        builder.key_usage(oids.KU_DIGITAL_SIGNATURE, oids.KU_KEY_AGREEMENT),
-        builder.alternative_names(osi=name),
-        builder.authority_key_identifier(builder.key_identifier(builder.spki(root()._key.public_key()))),
-        builder.user_roles(infos, oid=oid),
-    )
-    return odd_certificate(name, "p256", extensions=extensions)
 
 
 @pytest.mark.parametrize("oid", [oids.IEC_USER_ROLES, oids.IEC_USER_ROLES_2011])
@@ -177,7 +166,7 @@ def test_of_two_authorities_of_one_name_the_one_whose_key_fits() -> None:
 
 
 def test_what_is_found_out_about_a_token_is_not_lost_when_more_is_asked_about_the_peer() -> None:
-    trust, roles = trust_with(_own_crl(77)), believing()
+    trust, roles = trust_with(own_crl(77)), believing()
     peer = trust.validate(credential(CLIENT).certificate, (), UTC)
     granted = take_roles(peer, token(CLIENT), (), roles, trust_with(), UTC)
     assert granted.roles == (GRANT,)
@@ -219,7 +208,6 @@ def test_roles_of_both_tokens_count() -> None:
 
 # --- every check ------------------------------------------------------------------------------------------------------
 
-_WEEK = 7 * 24 * HOUR
 _ALGORITHM = bytes.fromhex("300a06082a8648ce3d040302")
 
 
@@ -244,53 +232,6 @@ class Bad:
     crls: Callable[[], Sequence[bytes]] = tuple
 
 
-def serial_of(name: OsiName) -> bytes:
-    """The serial number of ``credential(name)``."""
-    return Certificate(credential(name).certificate).serial
-
-
-def _revoked_authority() -> Sequence[bytes]:
-    return [
-        builder.revocation_list(
-            issuer=root()._issuer,
-            this_update_ms=UTC,
-            next_update_ms=UTC + _WEEK,
-            revoked=[(int.from_bytes(Certificate(attribute_authority("revoked").certificate).serial, "big"), UTC)],
-            extensions=(builder.crl_number(99),),
-            key=root()._key,
-        )
-    ]
-
-
-def _own_crl(*serials: int) -> bytes:
-    own = attribute_authority()
-    return builder.revocation_list(
-        issuer=Certificate(own.certificate).subject,
-        this_update_ms=UTC,
-        next_update_ms=UTC + _WEEK,
-        revoked=[(serial, UTC) for serial in serials],
-        extensions=(builder.crl_number(5),),
-        key=own._key,
-    )
-
-
-def _authority_certificate(**changes: Any) -> bytes:
-    """A certificate of ``attribute_authority()`` with something else in it."""
-    own = attribute_authority()
-    facts: dict[str, Any] = {
-        "serial": 4712,
-        "issuer": root()._issuer,
-        "subject": Certificate(own.certificate).subject,
-        "public": builder.spki(own._key.public_key()),
-        "not_before_ms": UTC - HOUR,
-        "not_after_ms": UTC + HOUR,
-        "extensions": (builder.key_usage(oids.KU_DIGITAL_SIGNATURE), builder.soa_identifier()),
-        "key": root()._key,
-    }
-    return builder.certificate(**facts | changes)
-
-
-ISSUED = RoleTrust(issued_authorities=True)
 BAD: dict[str, Bad] = {
     "not one": Bad(lambda to: b"\x30\x00", ("9:3.1",)),
     "not DER": Bad(lambda to: token(to) + b"\0", ("9:3.1",)),
@@ -328,42 +269,42 @@ BAD: dict[str, Bad] = {
     "issuer configured, expired": Bad(
         lambda to: token(to),
         ("9:3.6", "9:2.6", "8:2.4"),
-        RoleTrust(authorities=(_authority_certificate(not_after_ms=UTC - 2000),)),
+        RoleTrust(authorities=(authority_certificate(not_after_ms=UTC - 2000),)),
     ),
     "issuer configured, revoked": Bad(
-        lambda to: token(to, by="revoked"), ("9:3.6", "9:4.1", "8:2.5"), believing("revoked"), crls=_revoked_authority
+        lambda to: token(to, by="revoked"), ("9:3.6", "9:4.1", "8:2.5"), believing("revoked"), crls=revoked_authority
     ),
     "issuer's certificate not there": Bad(lambda to: token(to), ("9:3.7", "8:2.4"), ISSUED),
     "issuer issued by nobody": Bad(
         lambda to: token(to),
         ("9:3.7", "9:2.2", "8:2.4"),
         ISSUED,
-        lambda: [_authority_certificate(key=builder.generate_key("p256"))],
+        lambda: [authority_certificate(key=builder.generate_key("p256"))],
     ),
     "issuer issued, no sOAIdentifier": Bad(
         lambda to: token(to),
         ("9:3.7", "8:2.4"),
         ISSUED,
-        lambda: [_authority_certificate(extensions=(builder.key_usage(oids.KU_DIGITAL_SIGNATURE),))],
+        lambda: [authority_certificate(extensions=(builder.key_usage(oids.KU_DIGITAL_SIGNATURE),))],
     ),
     "issuer issued, no digitalSignature": Bad(
         lambda to: token(to),
         ("9:3.7", "8:2.4"),
         ISSUED,
-        lambda: [_authority_certificate(extensions=(builder.soa_identifier(),))],
+        lambda: [authority_certificate(extensions=(builder.soa_identifier(),))],
     ),
     "issuer issued, expired": Bad(
         lambda to: token(to),
         ("9:3.7", "9:2.6", "8:2.4"),
         ISSUED,
-        lambda: [_authority_certificate(not_after_ms=UTC - 2000)],
+        lambda: [authority_certificate(not_after_ms=UTC - 2000)],
     ),
     "issuer issued, revoked": Bad(
         lambda to: token(to, by="revoked"),
         ("9:3.7", "9:4.1", "8:2.5"),
         ISSUED,
         lambda: [attribute_authority("revoked").certificate],
-        _revoked_authority,
+        revoked_authority,
     ),
     "signature": Bad(lambda to: flip_last(token(to)), ("9:3.2", "8:2.3")),
     "signed by another": Bad(
@@ -385,11 +326,11 @@ BAD: dict[str, Bad] = {
         ("9:3.11",),
     ),
     "another key of the issuer": Bad(lambda to: token(to, extensions=(other_key_identifier(),)), ("9:3.13",)),
-    "revoked": Bad(lambda to: token(to), ("9:4.1",), crls=lambda: [_own_crl(77)]),
+    "revoked": Bad(lambda to: token(to), ("9:4.1",), crls=lambda: [own_crl(77)]),
     "revoked, though it says nobody tells": Bad(
         lambda to: token(to, extensions=(builder.no_revocation_available(),)),
         ("9:4.1",),
-        crls=lambda: [_own_crl(77)],
+        crls=lambda: [own_crl(77)],
     ),
 }
 FULL = {name: tuple(f"IEC62351-{event}" for event in bad.events) for name, bad in BAD.items()}
@@ -482,17 +423,17 @@ def test_a_token_that_says_nobody_tells_of_its_revocation() -> None:
 
 @pytest.mark.event("IEC62351-9:3.15", "IEC62351-9:3.16", "IEC62351-9:4.2")
 def test_a_long_lived_token_that_does_not_say_where_to_learn_of_its_revocation() -> None:
-    pair = open_with(token(CLIENT, not_after_ms=UTC + _WEEK))
+    pair = open_with(token(CLIENT, not_after_ms=UTC + WEEK))
     assert pair.server.association.roles == (GRANT,)
     assert pair.server.details == ["IEC62351-9:3.15", "IEC62351-9:3.16", "IEC62351-9:4.2"]
-    pair = open_with(token(CLIENT, not_after_ms=UTC + _WEEK), None, _own_crl(5))
+    pair = open_with(token(CLIENT, not_after_ms=UTC + WEEK), None, own_crl(5))
     assert pair.server.details == ["IEC62351-9:3.15", "IEC62351-9:3.16"]
 
 
 def test_a_token_that_says_where_to_learn_of_its_revocation() -> None:
     pair = open_with(token(CLIENT, extensions=(POINTS,)))
     assert pair.server.details == ["IEC62351-9:4.2"]
-    pair = open_with(token(CLIENT, extensions=(POINTS,)), None, _own_crl(5))
+    pair = open_with(token(CLIENT, extensions=(POINTS,)), None, own_crl(5))
     assert not pair.server.raised
 
 
@@ -504,7 +445,7 @@ def test_a_list_for_attribute_certificates_alone_covers_tokens_and_one_for_other
         return builder.revocation_list(
             issuer=Certificate(own.certificate).subject,
             this_update_ms=UTC,
-            next_update_ms=UTC + _WEEK,
+            next_update_ms=UTC + WEEK,
             revoked=[],
             extensions=(scope,),
             key=own._key,
@@ -513,165 +454,6 @@ def test_a_list_for_attribute_certificates_alone_covers_tokens_and_one_for_other
     assert not open_with(token(CLIENT, extensions=(POINTS,)), None, listed("8501ff")).server.raised
     for other in ("8101ff", "8201ff"):
         assert open_with(token(CLIENT, extensions=(POINTS,)), None, listed(other)).server.details == ["IEC62351-9:4.2"]
-
-
-# --- while the association lives --------------------------------------------------------------------------------------
-
-
-@pytest.mark.event("IEC62351-9:3.8", "IEC62351-8:1.3")
-@pytest.mark.parametrize("holder", [CLIENT, SERVER])
-def test_roles_end_with_the_token_and_the_association_goes_on(holder: OsiName) -> None:
-    own = config(holder, credential=holding(holder, token(holder)))
-    judge = config(SERVER if holder == CLIENT else CLIENT, roles=believing())
-    pair = ConnectionPair(client=own if holder == CLIENT else judge, server=judge if holder == CLIENT else own)
-    pair.open().confirm()
-    side = pair.server if holder == CLIENT else pair.client
-    pair.elapse(3599)
-    assert side.association.roles == (GRANT,)
-    assert not side.seen(RolesChanged)
-    pair.elapse(3)
-    assert side.association.roles == ()
-    assert len(side.seen(RolesChanged)) == 1
-    assert side.details == ["IEC62351-9:3.8", "IEC62351-8:1.3"]
-    assert side.association.state is State.OPEN
-    pair.confirm()
-    pair.elapse(2 * 86400)
-    assert len(side.details) == 2  # told once
-    assert side.association.state is State.OPEN
-
-
-@pytest.mark.event("IEC62351-9:4.1")
-def test_roles_end_when_the_token_is_revoked_at_the_next_key_update() -> None:
-    pair = open_with(token(CLIENT, extensions=(POINTS,), not_after_ms=UTC + _WEEK), None, _own_crl())
-    assert pair.server.association.roles == (GRANT,)
-    pair.endpoints[1].fresh_trust = trust_with(_own_crl(77))
-    pair.elapse(30)
-    assert pair.server.association.roles == (GRANT,)
-    pair.client.update_keys()
-    pair.move()
-    assert pair.server.association.roles == ()
-    assert pair.server.details == ["IEC62351-9:4.1"]
-    assert pair.server.association.state is State.OPEN
-
-
-@pytest.mark.event("IEC62351-8:2.5")
-def test_roles_end_when_the_issuer_is_revoked() -> None:
-    judge = config(SERVER, roles=believing("revoked"), trust=trust_with())
-    der = token(CLIENT, by="revoked", not_after_ms=UTC + 20 * HOUR)
-    pair = ConnectionPair(config(CLIENT, credential=holding(CLIENT, der)), judge).open().confirm()
-    assert pair.server.association.roles == (GRANT,)
-    pair.endpoints[1].fresh_trust = trust_with(*_revoked_authority())
-    pair.client.update_keys()
-    pair.move()
-    assert pair.server.association.roles == ()
-    assert pair.server.details == ["IEC62351-9:3.6", "IEC62351-9:4.1", "IEC62351-8:2.5"]
-    assert pair.server.association.state is State.OPEN
-
-
-def test_who_is_not_believed_any_more_after_a_reload_grants_nothing() -> None:
-    pair = open_with(token(CLIENT))
-    pair.endpoints[1].fresh_roles = believing("other")
-    pair.client.update_keys()
-    pair.move()
-    assert pair.server.association.roles == ()
-    assert pair.server.details == ["IEC62351-9:3.6", "IEC62351-8:2.4"]
-    pair = open_with(token(CLIENT))
-    pair.endpoints[1].fresh_roles = RoleTrust(required=True)  # a demand on handshakes
-    pair.client.update_keys()
-    pair.move()
-    assert pair.server.association.roles == ()
-    assert not pair.server.raised
-    assert pair.server.association.state is State.OPEN
-
-
-def test_an_issued_authority_is_looked_at_again() -> None:
-    """By path at the handshake; later its validity, its revocation, and whether the anchor is still one."""
-    der = token(CLIENT, by="revoked", not_after_ms=UTC + 20 * HOUR)
-    path = [attribute_authority("revoked").certificate]
-
-    def opened() -> ConnectionPair:
-        return open_with(der, ISSUED, path=path)
-
-    def updated(pair: ConnectionPair) -> tuple[int, list[str]]:
-        pair.client.update_keys()
-        pair.move()
-        assert pair.server.association.state is State.OPEN
-        return len(pair.server.association.roles), pair.server.details
-
-    assert updated(opened()) == (1, [])
-    pair = opened()
-    pair.endpoints[1].fresh_trust = trust_with(*_revoked_authority())
-    assert updated(pair) == (0, ["IEC62351-9:3.7", "IEC62351-9:4.1", "IEC62351-8:2.5"])
-    pair = opened()
-    pair.endpoints[1].fresh_roles = believing("other")
-    assert updated(pair) == (0, ["IEC62351-9:3.6", "IEC62351-8:2.4"])
-
-
-def test_an_issued_authority_whose_anchor_is_one_no_more_or_that_expires() -> None:
-    other = authority("two")
-    path = [_authority_certificate(issuer=other._issuer, key=other._key)]  # lives for an hour
-    der = token(CLIENT, not_after_ms=UTC + 20 * HOUR)
-    judge = config(SERVER, roles=ISSUED, trust=TrustStore((root().root, other.root), (root().crl, other.crl)))
-
-    def opened() -> ConnectionPair:
-        return ConnectionPair(config(CLIENT, credential=holding(CLIENT, der, path)), judge).open().confirm()
-
-    pair = opened()
-    assert pair.server.association.roles == (GRANT,)
-    pair.endpoints[1].fresh_trust = trust_with()
-    pair.client.update_keys()
-    pair.move()
-    assert pair.server.association.roles == ()
-    assert pair.server.details[-1] == "IEC62351-8:2.4"
-    assert pair.server.association.state is State.OPEN
-    pair = opened()
-    pair.elapse(3602)
-    assert pair.server.association.roles == ()
-    assert pair.server.details[-3:] == ["IEC62351-9:3.7", "IEC62351-9:2.6", "IEC62351-8:2.4"]
-
-
-def test_a_configured_authority_needs_no_path_and_gets_none_by_a_reload() -> None:
-    """A certificate that names an anchor as its issuer is not that anchor's work for that."""
-    forged = _authority_certificate(key=builder.generate_key("p256"))
-    pair = open_with(token(CLIENT), RoleTrust(authorities=(forged,)))
-    assert pair.server.association.roles == (GRANT,)
-    pair.endpoints[1].fresh_roles = ISSUED
-    pair.client.update_keys()
-    pair.move()
-    assert pair.server.association.roles == ()
-    assert pair.server.details == ["IEC62351-9:3.7", "IEC62351-8:2.4"]
-
-
-def test_the_certificates_roles_stay_when_the_attribute_certificate_ends() -> None:
-    by_name = token(CLIENT, [UserRoleInfo((4,))], holder=builder.holder_named(builder.registered_id(CLIENT)))
-    own = replace(with_roles(CLIENT, OPERATOR), attribute_certificate=AttributeCertificate(by_name))
-    pair = ConnectionPair(config(CLIENT, credential=own), config(SERVER, roles=believing())).open().confirm()
-    assert [grant.role for grant in pair.server.association.roles] == [1, 4]
-    pair.elapse(3602)
-    assert [grant.role for grant in pair.server.association.roles] == [1]
-
-
-def test_associations_of_one_peer_with_different_tokens_keep_apart() -> None:
-    endpoints = None
-    pairs = []
-    for hours in (1, 3):
-        pair = ConnectionPair(
-            config(CLIENT, credential=holding(CLIENT, token(CLIENT, not_after_ms=UTC + hours * HOUR))),
-            config(SERVER, roles=believing()),
-            endpoints=endpoints,
-        )
-        if endpoints is None:
-            endpoints = pair.endpoints
-        else:
-            pair.endpoints[0].config = replace(
-                pair.endpoints[0].config,
-                credential=holding(CLIENT, token(CLIENT, not_after_ms=UTC + hours * HOUR)),
-            )
-        pairs.append(pair.open().confirm())
-    for pair in pairs:
-        pair.elapse(7200)
-    assert pairs[0].server.association.roles == ()
-    assert pairs[1].server.association.roles == (GRANT,)
 
 
 def with_token(endpoints: Any, der: bytes) -> ConnectionPair:
@@ -735,7 +517,7 @@ def test_configurations_of_one_identity_keep_their_own_roles() -> None:
     [
         (lambda: root().root, "authority for certificates too"),
         (lambda: credential(CLIENT).certificate[:-1], "not usable"),
-        (lambda: _authority_certificate(extensions=(builder.key_usage(oids.KU_CRL_SIGN),)), "digitalSignature"),
+        (lambda: authority_certificate(extensions=(builder.key_usage(oids.KU_CRL_SIGN),)), "digitalSignature"),
     ],
 )
 def test_what_cannot_be_an_attribute_authority_is_told_at_once(der: Callable[[], bytes], why: str) -> None:
