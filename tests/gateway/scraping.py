@@ -9,6 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 def values(text: str) -> dict[str, float]:
     """Each line's value by name and labels, in alphabetical order."""
+    kinds = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert len(set(kinds)) == len(kinds), "a metric begins twice"
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -189,8 +189,8 @@ CHOICES: Final = (
     Choice(
         "A-profile of 2007",
         f"signed: the {profile.A_PROFILE_SIGNED} of the time; form of the time: {profile.A_PROFILE_TIME}; tag of the "
-        f"encoding where that is signed: {_tag(profile.A_PROFILE_TIME_TAG)}; carried as {profile.A_PROFILE_CARRIER}; all "
-        "other readings are accepted",
+        f"encoding where that is signed: {_tag(profile.A_PROFILE_TIME_TAG)}; carried as {profile.A_PROFILE_CARRIER}; "
+        "all other readings are accepted",
         f"{_PROFILE}: A_PROFILE_SIGNED, A_PROFILE_TIME, A_PROFILE_TIME_TAG, A_PROFILE_CARRIER",
     ),
 )

@@ -30,6 +30,7 @@ from fastsec.profile import A_PROFILE_SIGNED, A_PROFILE_TIME
 from fastsec.secpdu.authentication import SIGNED, TIME_FORMS, Signed, TimeForm, time_characters
 
 TLS_TEST: Final = "tests/aio/test_tls_conformance.py"
+PEER_TEST: Final = "tests/aio/test_tls_certificates.py"
 RENEWAL_TEST: Final = "tests/aio/test_tls_renewal.py"
 ROLE_TEST: Final = "tests/pki/test_user_roles.py"
 GRANT_TEST: Final = "tests/test_roles.py"
@@ -126,17 +127,17 @@ def _tls() -> Iterator[Row]:
         yield Row(f"TLS {version}", has, "m" if version == "1.2" else "o", test=f"{TLS_TEST}::test_versions_normal")
     older = f"{TLS_TEST}::test_versions_negative_before_1_2"
     yield Row("SSL 3.0, TLS 1.0, TLS 1.1", works(_older), note="refused", test=older)
-    both = f"{TLS_TEST}::test_authentication_negative_no_certificate"
+    both = f"{PEER_TEST}::test_authentication_negative_no_certificate"
     yield Row("certificates on both sides", exists("fastsec.aio.tls_checks"), "m", test=both)
-    yield Row("several trust anchors", "trust" in rules, "m", test=f"{TLS_TEST}::test_several_anchors")
-    pinned = f"{TLS_TEST}::test_pinned_certificates"
+    yield Row("several trust anchors", "trust" in rules, "m", test=f"{PEER_TEST}::test_several_anchors")
+    pinned = f"{PEER_TEST}::test_pinned_certificates"
     yield Row("certificates accepted one by one (pinned)", "pinned" in rules, "o", test=pinned)
     yield Row(
         "RSA keys of 2048 bits and more",
         "rsa_bits_min" in rules and usual.rsa_bits_min >= 2048,
         "m",
         "1024 bits on demand, each use with a warning",
-        f"{TLS_TEST}::test_keys_of_1024_bits_where_they_are_allowed",
+        f"{PEER_TEST}::test_keys_of_1024_bits_where_they_are_allowed",
     )
     yield Row(
         "session resumption",
@@ -166,7 +167,7 @@ def _tls() -> Iterator[Row]:
         f"a peer that cannot begin anew: {usual.at_limit} after {usual.limit / 3600:g} h",
         f"{RENEWAL_TEST}::test_an_association_at_the_limit_is_released",
     )
-    revoked = f"{TLS_TEST}::test_revocation_lists"
+    revoked = f"{PEER_TEST}::test_revocation_lists"
     yield Row("revoked certificates refused", exists("fastsec.aio.tls_revocation"), "m", test=revoked)
     stapling = hasattr(ssl.SSLContext, "set_ocsp_client_callback")
     yield Row("OCSP stapling (RFC 6066)", stapling, note="Python's ssl has none", test=ABSENT_TEST)
