@@ -155,7 +155,6 @@ REJECTED: dict[str, tuple[bytes, int]] = {
 }
 
 
-@pytest.mark.event("IEC62351-4:15.15")
 @pytest.mark.parametrize("name", REJECTED)
 def test_rejected_permanent(name: str) -> None:
     """AARE in CPR: rejected-permanent with the diagnostic that says what is missing."""
@@ -163,16 +162,9 @@ def test_rejected_permanent(name: str) -> None:
     (found,), side = asked(connect_by_hand(fields))
     assert isinstance(found, EnvFault)
     assert found.mnemonic == "AUTH_MECH_NOT_USED_RQ"
-    _note(found)
     octets = side.data_to_send()
     assert bytes.fromhex("a203020101a305a1030201") + bytes((diagnostic,)) in octets
     assert side.closed
-
-
-def _note(found: EnvFault) -> None:
-    import event_record
-
-    event_record.note(found.mnemonic)
 
 
 ABORTED: dict[str, tuple[bytes, str]] = {
