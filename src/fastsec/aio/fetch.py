@@ -157,7 +157,8 @@ async def _until_end(reader: asyncio.StreamReader, maximum: int) -> bytes:
 
 
 async def _chunks(reader: asyncio.StreamReader, maximum: int) -> bytes:
-    pieces, size = [], 0
+    pieces: list[bytes] = []
+    size = 0
     while True:
         line = await reader.readuntil(b"\r\n")
         text = line[:-2].partition(b";")[0].strip()
