@@ -175,6 +175,7 @@ FAULTY: dict[str, tuple[bytes, str]] = {
     "external elsewhere": (proof(der(0xA2, bytes.fromhex("020103"), der(0xA0, VALUE))), "OSI_INV_INDR_REF"),
     "external without a value": (proof(der(0xA2, bytes.fromhex("020105"))), "ACSE_PROT_ERR"),
     "two values": (proof(der(0xA2, bytes.fromhex("020105"), der(0xA0, VALUE, VALUE))), "ACSE_PROT_ERR"),
+    "no octets": (proof(der(0xA2, bytes.fromhex("0201058100"))), "ACSE_PROT_ERR"),
     "other without a value": (proof(der(0xA3, der(0x06, MECHANISM))), "ACSE_PROT_ERR"),
     "empty": (proof(der(0xA2)), "ACSE_PROT_ERR"),
 }

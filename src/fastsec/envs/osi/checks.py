@@ -154,6 +154,8 @@ def proof_of(given: acse.Authentication, number: int | None, mnemonic: str) -> a
         proof = given.proof
     except DecodeError as error:
         raise Fault(ACSE_PROT_ERR, f"{error.step}: {error}") from None
+    if proof is not None and not proof.value:
+        raise Fault(ACSE_PROT_ERR, "authentication-value without a value")
     if proof is None:
         raise Fault(mnemonic, "authentication-value is neither external nor other")
     if proof.carrier == "other":
