@@ -32,11 +32,13 @@ SOURCE = r"""
 typedef unsigned long RV;
 enum { INITIALIZE = 1, TOKEN_INFO = 7, OPEN = 13, CLOSE = 14, LOGIN = 19, SIGN = 44, FUNCTIONS = 69 };
 static void *real[FUNCTIONS], *mine[FUNCTIONS];
-volatile long sessions, logins, signatures, in_sign;
+volatile long inits, init_flags, sessions, logins, signatures, in_sign;
 volatile long hang, fail_sign, fail_count, fail_login, fail_open, more_flags, no_locks;
 
 static RV initialize(void **args) {
     if (no_locks && args) return 0x0a;
+    inits++;
+    init_flags = args ? (long)args[4] : -1;
     return ((RV (*)(void **))real[INITIALIZE])(args);
 }
 static RV token_info(RV slot, unsigned char *info) {

@@ -319,18 +319,24 @@ def test_a_pin_changed_while_the_token_was_away_is_tried_once(made: Tokens, monk
 
 def test_a_forked_process_opens_its_own(made: Tokens) -> None:
     signer = Pkcs11Signer(made.uri("one", "secp256r1"), PIN_ENV)
+    before = made.get("inits")
     child = os.fork()
     if not child:
         try:
             ok = bool(signer.sign(b"x") and signer.executor.submit(signer.sign, b"y").result(30))
         except BaseException:
             ok = False
-        os._exit(0 if ok else 1)
+        os._exit(0 if ok and made.get("inits") == before + 1 else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert signer.sign(b"x")
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_module_is_told_that_several_threads_call_it(made: Tokens) -> None:
+    Pkcs11Signer(made.uri("one", "secp256r1"), PIN_ENV)
+    assert made.get("init_flags") == 2  # CKF_OS_LOCKING_OK
 
 
 def test_several_threads_have_a_session_each(made: Tokens) -> None:
