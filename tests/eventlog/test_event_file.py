@@ -240,10 +240,11 @@ while True:
 def test_killed_again_and_again(tmp_path: Path) -> None:
     """After ``kill -9`` the chain is whole and no number comes twice."""
     path, count = tmp_path / "events.log", tmp_path / "counter"
+    here = (os.environ.get("PYTHONPATH"), str(Path(__file__).parent))
     for _ in range(8):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(path), str(count)],
-            stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+            stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, here))},
         )  # fmt: skip
         assert process.stdout is not None
         with process.stdout:

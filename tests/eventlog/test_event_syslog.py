@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from logfiles import made, until
 from fastsec.aio.event_spool import Spool
 from fastsec.aio.event_syslog import SyslogOutput
 from fastsec.aio.tls import TLSConfig
+from fastsec.pki.trial import TrialAuthority
 
 
 class Told:
@@ -174,6 +176,29 @@ def test_a_collector_without_the_right_certificate_gets_nothing(
     to.renew(sender)  # and once that is mended it goes on by itself
     until(lambda: len(elsewhere.lines) == 3)
     to.close()
+    elsewhere.close()
+
+
+@pytest.mark.event("IEC62351-3:2.4")
+def test_a_collector_whose_certificate_is_revoked_gets_nothing(tmp_path: Path, told: Told) -> None:
+    made = TrialAuthority.create(tmp_path / "pki", time.time_ns() // 1_000_000)
+    issued = {name: made.issue_tls(name, ["localhost"]) for name in ("collector", "sender")}
+    made.revoke(issued["collector"].certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*issued["collector"].paths)
+    elsewhere = Collector(context)
+    raised: list[str] = []
+    tls = TLSConfig(
+        *issued["sender"].paths, [tmp_path / "pki" / "root.pem"], [tmp_path / "pki" / "root.crl.pem"],
+        server_hostname="localhost", sink=lambda event: raised.append(event.mnemonic),
+    )  # fmt: skip
+    to = output(elsewhere.port, tls, told)
+    send(to, range(1, 4))
+    until(lambda: told.reports)
+    assert "revoked" in told.reports[0][1]
+    assert "TLS_CERT_REVOKED" in raised
+    to.close(0.1)
+    assert not elsewhere.lines
     elsewhere.close()
 
 
