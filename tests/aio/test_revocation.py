@@ -492,6 +492,34 @@ def test_a_list_is_asked_for_by_its_tag(run) -> None:
     run(main())
 
 
+def test_reloads_and_restarts_leave_one_follower_per_list(run) -> None:
+    async def main() -> None:
+        pki = Pki()
+        async with Http().serving() as web:
+            web.answers["/crl"] = web.answers["/point"] = lambda _: pki.authority.crl
+            wanted = policy(ocsp="off", lists=(f"{web.url}/crl",))
+            service = RevocationService(wanted).start()
+            both = pki.both(service, points=(f"{web.url}/point",))
+            await until(lambda: service.known.lists(), 30)
+            before = len(service._tasks)
+            for _ in range(5):
+                service.configure(wanted)
+            await until(lambda: len(web.hits) > 1, 30)
+            assert len(service._tasks) == before
+            await asyncio.to_thread(service.close)
+            service.start()
+            hits = len(web.hits)
+            await until(lambda: len(web.hits) > hits, 30)
+            service.configure(policy(ocsp="off"))  # the list is no longer wanted, by name; its host still is
+            await opens(both)
+            assert not HALF & set(both.server_events)
+            service.configure(policy(ocsp="off", hosts=()))
+            await until(lambda: not service.known.lists(), 30)
+            await asyncio.to_thread(service.close)
+
+    run(main())
+
+
 # --- lists in files --------------------------------------------------------------------------------------------------
 @pytest.mark.event("IEC62351-9:4.1")
 def test_a_file_that_changes(run, tmp_path) -> None:

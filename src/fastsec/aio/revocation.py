@@ -109,6 +109,8 @@ class RevocationService:
         """Begin to watch, fetch and ask; without effect if begun. Returns self."""
         if self._thread is not None:
             return self
+        for left in (self._asking, self._following, self._probing, self._pokes):  # of the time before a ``close``
+            left.clear()
         self._loop = asyncio.new_event_loop()
         self._pool = ThreadPoolExecutor(1, "fastsec_crl")
         self._thread = threading.Thread(target=self._run, args=(self._loop,), name="fastsec_revocation", daemon=True)
@@ -188,7 +190,8 @@ class RevocationService:
 
     def _reconfigured(self, changed: bool) -> None:
         for url in self.known.policy.lists:
-            self._follow(url)
+            if url not in self._following:
+                self._follow(url)
         for url in set(self._following) - set(self.known.policy.lists):
             if not self.known.policy.allows(url):
                 self._following.pop(url).cancel()
