@@ -289,6 +289,11 @@ def test_what_is_doubtful_is_told(pki: Path) -> None:
     assert "file_count: there is no file" in told
     assert "records have no number (SqNum 0)" in told
     assert "is lost at a restart" in told
+    (pki / "wide.key").write_bytes(bytes(32))
+    (pki / "wide.key").chmod(0o644)
+    text = HEAD.format(name="cc") + '[events]\nfile = "cc.log"\nchain_key = "wide.key"\n' + ROUTE
+    doubts, _ = service.check(settings.parse(text, pki / "cc.toml"))
+    assert any("line 11: " in doubt and "may be read by other users" in doubt for doubt in doubts)
 
 
 def test_without_the_table_events_go_to_the_log_alone(pki: Path, caplog: pytest.LogCaptureFixture) -> None:

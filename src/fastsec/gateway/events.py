@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import socket
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,6 +198,12 @@ def _check(settings: Settings, own: EventSettings, problems: Problems) -> None:
             _key(own.chain_key)
         except ConfigError as error:
             problems.error((*own.where, "chain_key"), str(error))
+        else:
+            if own.chain_key.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+                problems.warn(
+                    (*own.where, "chain_key"),
+                    f"{own.chain_key} may be read by other users; chmod 600 {own.chain_key}",
+                )
     if _counter_path(settings, own) is None:
         problems.warn(
             own.where, "records have no number (SqNum 0): it needs a [gateway] state directory, or a file here"
