@@ -170,7 +170,7 @@ class Visitor(fastsec.AssociationHandler):
 
 
 async def storm(pki: Path, port: str, rate: float, clients: int) -> None:
-    os.nice(10)  # its work is not to be measured
+    os.nice(19)  # its work is not to be measured
     configs = [identities.config(pki, f"client{number}") for number in range(1, clients)]
     visitor, tasks = Visitor(), set()
     running: asyncio.Task[None] | None = None
