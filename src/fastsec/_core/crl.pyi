@@ -1,10 +1,13 @@
+from typing import final
+
 def check_list(der: bytes) -> None:
     """As ``pk.check_der``, without the GIL: der is one TLV, DER on every level. DecodeError otherwise."""
 
+@final
 class RevokedEntries:
     """The entries of one list, to be looked up by serial number. Immutable."""
 
-    def __init__(self, data: bytes, start: int = 0, end: int = 0) -> None: ...
+    def __new__(cls, data: bytes, start: int = 0, end: int = 0) -> RevokedEntries: ...
     @property
     def count(self) -> int: ...
     def find(self, serial: bytes) -> tuple[int, int] | None: ...
