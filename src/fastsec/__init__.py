@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastsec.aio.signers import SignerThreads
     from fastsec.aio.stream import AssociationStream, streams
     from fastsec.aio.tls import TLSConfig
+    from fastsec.aio.tls_profile import TLSRules
     from fastsec.aprofile import AProfileConfig, load_a_profile_credential
     from fastsec.config import Config, Policy
     from fastsec.errors import (
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fastsec.pki.credential import Credential, load_credential, load_trust
     from fastsec.pki.identity import OsiName
     from fastsec.pki.path import TrustStore
+    from fastsec.pki.roles import RoleGrant, RoleTrust
 
 __version__: Final = "0.1.0"
 
@@ -56,11 +58,14 @@ __all__ = [
     "Policy",
     "Reject",
     "Rejected",
+    "RoleGrant",
+    "RoleTrust",
     "SecurityEvent",
     "Server",
     "SignerThreads",
     "StateError",
     "TLSConfig",
+    "TLSRules",
     "TrustStore",
     "connect",
     "connect_handler",
@@ -84,6 +89,7 @@ _HOME: Final = {
     "fastsec.aio.signers": ("SignerThreads",),
     "fastsec.aio.stream": ("AssociationStream", "streams"),
     "fastsec.aio.tls": ("TLSConfig",),
+    "fastsec.aio.tls_profile": ("TLSRules",),
     "fastsec.aprofile": ("AProfileConfig", "load_a_profile_credential"),
     "fastsec.config": ("Config", "Policy"),
     "fastsec.errors": (
@@ -100,6 +106,7 @@ _HOME: Final = {
     "fastsec.pki.credential": ("Credential", "load_credential", "load_trust"),
     "fastsec.pki.identity": ("OsiName",),
     "fastsec.pki.path": ("TrustStore",),
+    "fastsec.pki.roles": ("RoleGrant", "RoleTrust"),
 }
 _MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}
 
