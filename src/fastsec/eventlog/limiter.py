@@ -53,6 +53,12 @@ class _Bucket:
         self.since = now
 
 
+def host_of(peer: str) -> str:
+    """Who it is: an address without the port, since a new connection of the same host is no new peer."""
+    place = _ADDRESS.fullmatch(peer)
+    return place[1] if place is not None else peer
+
+
 class Limiter:
     """Decides which events are written.
 
@@ -91,8 +97,7 @@ class Limiter:
             now: seconds of a monotonic clock.
         """
         kind = event.type
-        place = _ADDRESS.fullmatch(event.peer)  # a new connection of the same host is no new peer
-        key = (kind.id, place[1] if place is not None else event.peer)
+        key = (kind.id, host_of(event.peer))
         table = self._table
         bucket = table.get(key)
         if bucket is None:

@@ -1,6 +1,6 @@
 """The gateway's event log: the table ``[events]``, and what is made of it: file, collector, limits.
 
-Without the table security events go to the log only, in words, one line each. With it they become records of
+Without the table security events go to the log only, in words, behind the usual limits. With it they become records of
 62351-14; the log has them too unless ``log = false``, behind the same limits.
 """
 
@@ -31,6 +31,7 @@ from fastsec.gateway.logs import Log
 from fastsec.gateway.model import SettingsError
 from fastsec.gateway.positions import Path as Where
 from fastsec.gateway.tables import Address, Problem, Problems, Table, Wrong
+from fastsec.gateway.telling import Telling
 from fastsec.pki.identity import OsiName
 
 if TYPE_CHECKING:
@@ -149,11 +150,6 @@ def _word(maximum: int) -> Callable[[Any], str]:
     return read_word
 
 
-def in_words(route: Route) -> EventSink:
-    """A sink that writes the events of a route to the log, in words, with the route's name."""
-    return Log(route=route.name).event
-
-
 def check(settings: Settings) -> tuple[Problem, ...]:
     """Look at the places that ``[events]`` names, without opening anything to be written; what is doubtful.
 
@@ -253,11 +249,12 @@ class Events:
         self._settings = settings
         self.meters = {route.name: Meter(route.name) for route in settings.routes}
         self.meter = Meter("", OWN)
+        own = settings.events
+        self._telling = Telling(Limiter() if own is None else None)  # with [events] the limits are in front of it
         self._log: EventLog | None = None
         self._syslog: SyslogOutput | None = None
         self._started = False
         self.warnings = check(settings)
-        own = settings.events
         if own is None:
             return
         with contextlib.ExitStack() as undo:
@@ -272,7 +269,7 @@ class Events:
                 with_generic=own.generic,
             )
             if own.log:
-                log.add(_Words())
+                log.add(_Words(self._telling))
             if own.file is not None:
                 key = None if own.chain_key is None else _key(own.chain_key)
                 file = EventFile(own.file, size=own.file_size, count=own.file_count, key=key, report=self._tampered)
@@ -284,13 +281,14 @@ class Events:
     # --- sinks -------------------------------------------------------------------------------------------------------
     def sink(self, route: Route) -> EventSink:
         """Where the events of a route go."""
-        sink = in_words(route) if self._log is None else self._log.tagged(route=route.name)
+        log = self._log
+        sink = self._telling.through(Log(route=route.name)) if log is None else log.tagged(route=route.name)
         return self.meters[route.name].counting(sink)
 
     @property
     def own(self) -> EventSink:
         """Where events go that are of no route."""
-        return self.meter.counting(Log().event if self._log is None else self._log)
+        return self.meter.counting(self._telling.through(Log()) if self._log is None else self._log)
 
     def raise_own(self, mnemonic: str, **params: str) -> None:
         """An event of the gateway itself, for the record only: the log has words of its own for it."""
@@ -369,6 +367,7 @@ class Events:
         log, self._log = self._log, None
         if log is not None:
             log.close()
+        self._telling.sum_up()
 
     def refused(self, problem: ConfigError) -> None:
         """The gateway does not start because of ``problem``: record that, and close."""
@@ -393,9 +392,12 @@ def _who(assoc: Connection) -> str:
 class _Words:
     """Hands records to the log, in words."""
 
+    def __init__(self, telling: Telling) -> None:
+        self._telling = telling
+
     def write(self, records: list[tuple[Record, bytes]]) -> None:
         for entry, _ in records:
-            Log(route=dict(entry.extras).get("X.route")).event(entry.event)
+            self._telling.tell(entry.event, Log(route=dict(entry.extras).get("X.route")))
         records.clear()
 
     def flush(self) -> None:

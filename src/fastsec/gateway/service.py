@@ -387,7 +387,7 @@ def check(settings: Settings, now: float | None = None) -> tuple[list[str], list
     Errors:
         SettingsError: a file cannot be used.
     """
-    loaded = material.load(settings, events.in_words)
+    loaded = material.load(settings, lambda route: Log(route=route.name).event)
     warnings = (*settings.warnings, *loaded.warnings, *events.check(settings))
     doubts = [f"{settings.path}: {problem}" for problem in warnings]
     doubts += [
