@@ -34,7 +34,8 @@ tests() {
     need maude command -v maude
     need spin command -v spin
     need valgrind command -v valgrind # also its headers
-    need openssl command -v openssl # as OCSP responder
+    need stunnel4 in_sbin stunnel # as TLS peer
+    need openssl command -v openssl # as TLS peer and OCSP responder
     need softhsm2 command -v softhsm2-util
     need rsyslog in_sbin rsyslogd # as collector of security events
     need rsyslog-openssl rsyslog_tls

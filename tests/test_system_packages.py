@@ -59,7 +59,7 @@ def test_nothing_is_done_if_nothing_is_missing(tmp_path: Path, what: str) -> Non
 
 def test_root_installs_what_is_missing(tmp_path: Path) -> None:
     machine = Machine(
-        tmp_path, commands="cc python3 valgrind maude spin softhsm2-util openssl rsyslogd", user=0, apt=INSTALLS
+        tmp_path, commands="cc python3 stunnel valgrind maude spin softhsm2-util openssl rsyslogd", user=0, apt=INSTALLS
     )
     assert machine.run("build").returncode == 0
     assert machine.installed == []
