@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastsec.aio.handler import AssociationHandler, Reject
     from fastsec.aio.loop import run
     from fastsec.aio.pkcs11 import load_pkcs11_credential
+    from fastsec.aio.revocation import RevocationService
     from fastsec.aio.server import Server, serve
     from fastsec.aio.signers import SignerThreads
     from fastsec.aio.stream import AssociationStream, streams
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from fastsec.pki.credential import Credential, load_credential, load_trust
     from fastsec.pki.identity import OsiName
     from fastsec.pki.path import TrustStore
+    from fastsec.pki.revocation import RevocationPolicy
     from fastsec.pki.roles import RoleGrant, RoleTrust
 
 __version__: Final = "0.1.0"
@@ -58,6 +60,8 @@ __all__ = [
     "Policy",
     "Reject",
     "Rejected",
+    "RevocationPolicy",
+    "RevocationService",
     "RoleGrant",
     "RoleTrust",
     "SecurityEvent",
@@ -85,6 +89,7 @@ _HOME: Final = {
     "fastsec.aio.handler": ("AssociationHandler", "Reject"),
     "fastsec.aio.loop": ("run",),
     "fastsec.aio.pkcs11": ("load_pkcs11_credential",),
+    "fastsec.aio.revocation": ("RevocationService",),
     "fastsec.aio.server": ("Server", "serve"),
     "fastsec.aio.signers": ("SignerThreads",),
     "fastsec.aio.stream": ("AssociationStream", "streams"),
@@ -106,6 +111,7 @@ _HOME: Final = {
     "fastsec.pki.credential": ("Credential", "load_credential", "load_trust"),
     "fastsec.pki.identity": ("OsiName",),
     "fastsec.pki.path": ("TrustStore",),
+    "fastsec.pki.revocation": ("RevocationPolicy",),
     "fastsec.pki.roles": ("RoleGrant", "RoleTrust"),
 }
 _MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}
