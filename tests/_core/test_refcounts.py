@@ -19,6 +19,7 @@ from guardkit import BY_NAME, START, T0, appl
 from engine_pair import CLIENT, INITIATE, SERVER, ConnectionPair, authority, config
 from fastsec._core import (
     components,
+    crl,
     crypto,
     cursor,
     dh,
@@ -33,9 +34,10 @@ from fastsec._core import (
     transfer,
 )
 from fastsec._core.components import Components
+from fastsec._core.crl import RevokedEntries
 from fastsec._core.crypto import Secret
 from fastsec._core.cursor import Reader, Writer
-from fastsec._core.osidata import OsiChannel
+from fastsec._core.osidata import OsiChannel, Tally
 from fastsec._core.pk import Ephemeral, PrivateKey, PublicKey
 from fastsec.errors import DecodeError
 from fastsec.peers import Endpoint
@@ -58,6 +60,8 @@ WIPED.wipe()
 DATA = appl(100)
 SEALED = crypto.aes_gcm_seal(bytes(16), bytes(12), b"", b"x")
 PUBLIC = KEY.public_key
+REVOKED = bytes.fromhex("30143012020105170d3236313132303132303030305a")
+ENTRIES = RevokedEntries(REVOKED, 2, len(REVOKED))
 
 
 class Broken(Exception):
@@ -250,6 +254,14 @@ CRYPTO: dict[str, Case] = {
     "read_extension": (lambda d: pk.read_extension(Reader(d)), (bytes.fromhex("3009060355041d04020500"),)),
     "read_time": (lambda d: pk.read_time(Reader(d)), (b"\x17\x0d261120120000Z",)),
     "read_time bad": (lambda d: pk.read_time(Reader(d)), (b"\x17\x0d2611201200009",)),
+    "check_list": (crl.check_list, (SPKI,)),
+    "check_list bad": (crl.check_list, (b"\x30\x81\x00",)),
+    "RevokedEntries": (RevokedEntries, (REVOKED, 2, len(REVOKED))),
+    "RevokedEntries bad": (RevokedEntries, (REVOKED, 2, len(REVOKED) - 1)),
+    "RevokedEntries find": (ENTRIES.find, (b"\x05",)),
+    "RevokedEntries find none": (ENTRIES.find, (b"\x06",)),
+    "RevokedEntries serials": (ENTRIES.serials, ()),
+    "Tally": (lambda: (OsiChannel(1000, Tally()).tally.pdus_in, OsiChannel(1000).tally), ()),
     "scan_transfer bad": (transfer.scan_transfer, (b"\x30\x03\x30\x01\x00",)),
     "tpkt": (tpkt.tpkt, (b"abc" * 5,)),
     "tpkt bad": (tpkt.tpkt, (bytes(70_000),)),
@@ -327,7 +339,22 @@ def test_every_public_function_has_a_case() -> None:
         " ".join(ALL)
         + " Reader Writer hmac_sha256 hkdf_sha256 aes_gcm_seal aes_gcm_open aes_cbc random_bytes Components"
     )
-    for module in (components, crypto, cursor, dh, evp, guard, opening, osidata, params, pk, sealing, tpkt, transfer):
+    for module in (
+        components,
+        crl,
+        crypto,
+        cursor,
+        dh,
+        evp,
+        guard,
+        opening,
+        osidata,
+        params,
+        pk,
+        sealing,
+        tpkt,
+        transfer,
+    ):
         for name, value in vars(module).items():
             if name.startswith("_") or getattr(value, "__module__", None) != module.__name__ or not callable(value):
                 continue

@@ -211,5 +211,5 @@ def test_new_certificates_are_used_at_once(collector: Collector, sender: TLSConf
     send(to, range(4, 6))
     until(lambda: len(collector.lines) == 5)
     to.close()
+    until(lambda: collector.orderly == 2)
     assert collector.numbers == [1, 2, 3, 4, 5]
-    assert collector.orderly == 2

@@ -105,6 +105,8 @@ def broken_rules(
             broken.append(f"{name} ended with {end.error!r}")
         if len([event for event in end.events if not _told(event)]) > 1:
             broken.append(f"{name} raised {end.events}")
+        if end.details and not end.events:
+            broken.append(f"{name} raised {end.details} alone")
     if fault.kind in PASSIVE and not (
         result.finished
         and _as_undisturbed(result)
@@ -129,7 +131,8 @@ def broken_rules(
             broken.append("who asked for release waits for ever")
     if not tls and fault.kind is Kind.CORRUPT:
         broken += _what_the_sender_is_told(result, fault, limited)
-    if tls and any(not _told(event) for event in (*result.client.events, *result.server.events)):
+    heard = (*result.client.events, *result.server.events, *result.client.details, *result.server.details)
+    if tls and any(not _told(event) for event in heard):
         broken.append(f"events {result.client.events} {result.server.events}, though TLS stands below")
     return broken
 

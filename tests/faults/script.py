@@ -25,6 +25,7 @@ class End(AssociationHandler):
         self.assoc: Any = None
         self.pdus: list[bytes] = []
         self.events: list[str] = []
+        self.details: list[str] = []
         self.reasons: list[str] = []
         self.calls: list[str] = []
         self.error: Any = None
@@ -70,6 +71,9 @@ class End(AssociationHandler):
         self.ended_at = self.clock()
 
     def event_received(self, assoc: Any, event: Any) -> None:
+        if not event.id.startswith("IEC62351-4:"):
+            self.details.append(event.id)  # of a certificate: what the next event means more exactly
+            return
         self.events.append(event.id)
         self.reasons.append(dict(event.params).get("reason", ""))
         self.news()
