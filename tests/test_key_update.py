@@ -537,7 +537,9 @@ def test_a_certificate_revoked_meanwhile_ends_the_association(how: str) -> None:
     pair = make(Policy(rekey_interval=86_400), Policy(rekey_interval=86_400))
     pair.confirm()
     root = authority("one")
+    before = root.crl
     crl = root.revoke(credential(SERVER).certificate)
+    root.crl = before  # the authority is shared by all tests
     trust = TrustStore((root.root,), (crl,))
     pair.endpoints[0].fresh_trust = trust  # the CRL was loaded anew
     if how == "key update":

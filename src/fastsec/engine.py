@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from fastsec._core.crypto import Secret
     from fastsec._core.guard import GuardParams, OpenGuard, SealGuard
     from fastsec.config import Policy
+    from fastsec.events import SecurityEvent
     from fastsec.handshake import MadeRequest, TakenAcceptance, TakenRequest
     from fastsec.key_update import KeyUpdate
     from fastsec.peers import Endpoint, PeerNumbers
@@ -280,10 +281,15 @@ class Engine:
             params["source"] = self._source
         self._outputs.append(Raised(event(DOMAIN_E2E, group, number, peer=self._peer_text, **params)))
 
+    def _raise_ready(self, found: SecurityEvent) -> None:
+        """An event that a check has made, which did not know whom it is about."""
+        source = (("source", self._source),) if self._source else ()
+        self._outputs.append(Raised(replace(found, peer=self._peer_text, params=found.params + source)))
+
     def _raise_fault(self, group: Group, fault: PeerError) -> Verdict:
         """The event of a failed check; returns what the check says."""
         for other in fault.also:
-            self._outputs.append(Raised(replace(other, peer=self._peer_text)))
+            self._raise_ready(other)
         found = verdict(group, fault.check)
         self._raise(group, found.number, check=fault.check, step=fault.step, reason=fault)
         return found

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsec.eventlog.limiter import PEERS_TOLD, Limiter
-from fastsec.events import SecurityEvent, event
+from fastsec.events import SecurityEvent, event, named
 
 ALARM, ERROR, NOTICE = (("IEC62351-4", 1, 3), ("IEC62351-4", 1, 5), ("IEC62351-14", 4, 1))
 
@@ -99,3 +99,10 @@ def test_every_event_is_either_admitted_or_counted_once(
         counted[each.type.id] += each.count
     assert all(came[key] == through[key] + counted[key] for key in came)
     assert sum(through.values()) <= 8 + now
+
+
+def test_a_source_that_nobody_is_known_behind_has_a_bucket_of_its_own() -> None:
+    limiter = Limiter(rate=1, burst=3)
+    told = [named("OSI_ENV_PROT_ERR", source=f"10.0.0.{number % 2}:{number}") for number in range(20)]
+    assert sum(limiter.admit(each, 0.0) for each in told) == 6
+    assert {each.peer: each.count for each in limiter.suppressed()} == {"10.0.0.0": 7, "10.0.0.1": 7}

@@ -131,7 +131,7 @@ def compare(capture: bytes, made: World | None = None) -> list[Secpdu]:
     for name, get in SAME.items():
         expected = [value for pdu in wanted for value in get(pdu)]
         found = seen[name]
-        if name.endswith((".group", ".seq", ".length", ".diag")):
+        if name.endswith((".group", ".seq", ".length", ".diag", ".assoid")):
             # What `boolean` did to numbers it must do to both.
             expected = [boolean(value) for value in expected]
         assert found == expected, name

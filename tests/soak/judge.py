@@ -194,6 +194,8 @@ class Judge:
             return attempt.heard == [row.event] and (told == other or unsigned)
         if record is None or record["events"] != [row.event]:
             return False
+        if row.event.startswith("PKCERT_") != bool(record["details"]):  # of a certificate it is said what is wrong
+            return False
         # A source that has had its signed rejects hears a plain ABRT.
         return attempt.heard is None or attempt.heard == other or (attempt.ending == "plain" and not attempt.heard)
 

@@ -26,7 +26,7 @@ from fastsec.aio.runtime import runtime
 from fastsec.aio.server import Server, serve
 from fastsec.demo import line
 from fastsec.errors import Aborted, FastsecError, LimitReached
-from fastsec.events import SecurityEvent
+from fastsec.events import DOMAIN_E2E, SecurityEvent
 
 from . import pki
 
@@ -56,11 +56,12 @@ class Book:
 class Served(AssociationHandler):
     """One association, or attempt at one."""
 
-    __slots__ = ("_book", "_events", "_opened")
+    __slots__ = ("_book", "_details", "_events", "_opened")
 
     def __init__(self, book: Book) -> None:
         self._book = book
         self._events: list[str] = []
+        self._details: list[str] = []
         self._opened = False
 
     def association_requested(self, assoc: Connection, appl_data: bytes) -> bytes:
@@ -74,13 +75,14 @@ class Served(AssociationHandler):
             assoc.write_many([answer_to(pdu) for pdu in pdus])
 
     def event_received(self, assoc: Connection, event: SecurityEvent) -> None:
-        self._events.append(event.mnemonic)
+        (self._events if event.id.startswith(DOMAIN_E2E + ":") else self._details).append(event.mnemonic)
 
     def ended(self, assoc: Connection, error: FastsecError | None) -> None:
         self._book.entries.append(
             {
                 "at": assoc.peer_address,
                 "events": self._events,
+                "details": self._details,
                 "opened": self._opened,
                 "refusal": refusal(error),
                 "error": str(error or ""),
@@ -131,9 +133,12 @@ async def main(directory: Path, changed: dict[str, int]) -> None:
         setattr(limits, name, value)
     book = Book()
     events: collections.Counter[str] = collections.Counter()
-    config = pki.load(directory).config(
-        "server", sink=lambda event: events.update((event.mnemonic,)), replay_file=str(directory / "replay")
-    )
+
+    def count(event: SecurityEvent) -> None:
+        if event.id.startswith(DOMAIN_E2E + ":"):
+            events[event.mnemonic] += 1
+
+    config = pki.load(directory).config("server", sink=count, replay_file=str(directory / "replay"))
 
     async def flushing() -> None:
         while True:

@@ -67,7 +67,8 @@ def _judge(attempts: list[Attempt], records: list[dict[str, Any]], **counted: in
 
 
 def _record(*events: str, at: str = HERE, refusal: str = "", opened: bool = False) -> dict[str, Any]:
-    return {"at": at, "events": list(events), "opened": opened, "refusal": refusal}
+    details = ["CERT_V_REVOKED"] if EVENT in events else []
+    return {"at": at, "events": list(events), "details": details, "opened": opened, "refusal": refusal}
 
 
 GOOD = Attempt(KIND, HERE, ending="reject")
@@ -86,6 +87,7 @@ def test_an_attempt_with_its_event() -> None:
         [],
         [_record()],
         [_record("PKCERT_ERROR_ASS_REQ")],
+        [_record(EVENT) | {"details": []}],
         [_record(EVENT, EVENT)],
         [_record(EVENT, at="127.0.2.9:6")],
         [_record(EVENT), _record(EVENT)],
@@ -93,7 +95,18 @@ def test_an_attempt_with_its_event() -> None:
         [_record(EVENT), _record(at=f"{SOURCE}:7", refusal="evicted", opened=True)],
         [_record(refusal="expired")],
     ],
-    ids=["nothing", "no event", "another event", "two", "elsewhere", "one more", "honest", "honest ended", "refusal"],
+    ids=[
+        "nothing",
+        "no event",
+        "another event",
+        "unsaid",
+        "two",
+        "elsewhere",
+        "one more",
+        "honest",
+        "honest ended",
+        "refusal",
+    ],
 )
 def test_an_attempt_without_exactly_its_event(records: list[dict[str, Any]]) -> None:
     assert _judge([GOOD], records).faults

@@ -53,8 +53,10 @@ class _Bucket:
         self.since = now
 
 
-def host_of(peer: str) -> str:
-    """Who it is: an address without the port, since a new connection of the same host is no new peer."""
+def who(event: SecurityEvent) -> str:
+    """Whose event it is: the peer, or where it came from as long as nobody is known; an address without the port, since
+    a new connection of the same host is no new peer."""
+    peer = event.peer or next((value for name, value in event.params if name == "source"), "")
     place = _ADDRESS.fullmatch(peer)
     return place[1] if place is not None else peer
 
@@ -97,7 +99,7 @@ class Limiter:
             now: seconds of a monotonic clock.
         """
         kind = event.type
-        key = (kind.id, host_of(event.peer))
+        key = (kind.id, who(event))
         table = self._table
         bucket = table.get(key)
         if bucket is None:

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from fastsec.eventlog.limiter import Limiter, host_of
+from fastsec.eventlog.limiter import Limiter, who
 from fastsec.gateway.logs import DAY, Log
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Telling:
     def _is_old(self, event: SecurityEvent, now: float) -> bool:
         if event.mnemonic not in STANDING:
             return False
-        told, key = self._told, (event.id, host_of(event.peer))
+        told, key = self._told, (event.id, who(event))
         if now - told.get(key, -DAY) < DAY:
             return True
         told[key] = now

@@ -530,7 +530,7 @@ def _revoked(subject: Revocable, reason: int, at_ms: int, source: str) -> Handsh
         step=source,
         also=(
             revocation_event(
-                Revocation.REVOKED, CRLReason=word, serial=subject.serial.hex(), since=at_ms // 1000, source=source
+                Revocation.REVOKED, CRLReason=word, serial=subject.serial.hex(), since=at_ms // 1000, by=source
             ),
         ),
     )
