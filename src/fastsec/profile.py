@@ -141,6 +141,18 @@ class DtDiag(IntEnum):
     GMAC_INIT_VECTOR_REQUIRED = 11
 
 
+# Where a diagnostic's name holds that of a component of the tokens.
+_COMPONENT_NAMES = (
+    ("signature-algorithm", "signatureAlgorithm"),
+    ("dh-group", "dhGroup"),
+    ("dh-public-key", "dhPublicKey"),
+    ("changed-keys", "changedKeys"),
+)
+
+
 def wire_name(diagnostic: IntEnum) -> str:
-    """The diagnostic's name as the standard spells it, e.g. ``invalid-time-value``."""
-    return diagnostic.name.lower().replace("_", "-")
+    """The diagnostic's name as the standard spells it, e.g. ``invalid-time-value``, ``dhGroup-not-supported``."""
+    name = diagnostic.name.lower().replace("_", "-")
+    for ours, theirs in _COMPONENT_NAMES:
+        name = name.replace(ours, theirs)
+    return name

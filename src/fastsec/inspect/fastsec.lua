@@ -42,18 +42,18 @@ local GCM = { -- those whose parameters hold the length of the ICV
 }
 local GROUPS = { [14] = "MODP 2048", [23] = "secp256r1", [28] = "brainpoolP256r1" }
 local HANDSHAKE_DIAGNOSTICS = {
-    [0] = "no-reason-given", "protocol-error", "protected-protocol-not-supported", "invalid-signature-algorithm",
+    [0] = "no-reason-given", "protocol-error", "protected-protocol-not-supported", "invalid-signatureAlgorithm",
     "unexpected-version", "hmac-algorithm-not-supported", "encryption-not-required", "encryption-required",
-    "invalid-public-key-certificate", "invalid-certification-path", "invalid-time-value", "dh-group-not-supported",
-    "illegal-dh-group-selected", "icv-algorithms-not-supported", "encrypt-algorithms-not-supported",
+    "invalid-public-key-certificate", "invalid-certification-path", "invalid-time-value", "dhGroup-not-supported",
+    "illegal-dhGroup-selected", "icv-algorithms-not-supported", "encrypt-algorithms-not-supported",
     "aea-algorithms-not-supported", "invalid-attribute-certificate", "encr-mode-aea-not-supported", "ae-is-required",
     "aea-select-but-encryp-not-supp", "invalid-ae-algorithm", "single-ae-algorithm-required", "ae-not-used",
     "invalid-encryption-algorithm", "single-encrypt-algo-required", "single-icv-algo-required",
 }
 local DT_DIAGNOSTICS = {
     [0] = "no-reason-given", "protocol-error", "unexpected-version", "encryption-not-selected", "encryption-required",
-    "gmac-nonce-required", "invalid-sequence-number", "aes-init-vector-required", "unexpected-dh-public-key",
-    "unexpected-changed-keys", "invalid-time-value", "gmac-init-vector-required",
+    "gmac-nonce-required", "invalid-sequence-number", "aes-init-vector-required", "unexpected-dhPublicKey",
+    "unexpected-changedKeys", "invalid-time-value", "gmac-init-vector-required",
 }
 
 -- --- fields ----------------------------------------------------------------------------------------------------------
