@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from fastsec.aio import fetch as fetching
 from fastsec.aio.fetch import HEAD_MAX, FetchError, fetch
 from responders import Http, http
 
@@ -194,3 +195,35 @@ def test_a_connection_that_breaks(go) -> None:
             await fetch(f"{web.url}/x", seconds=10, maximum=1000)
 
     go(use)
+
+
+# --- what costs time or memory, or is no number ---------------------------------------------------------------------
+def read(octets: bytes, maximum: int = 1 << 20) -> object:
+    async def main() -> object:
+        reader = asyncio.StreamReader(limit=fetching.HEAD_MAX)
+        reader.feed_data(octets)
+        reader.feed_eof()
+        return await fetching.read_answer(reader, maximum)
+
+    return asyncio.run(main())
+
+
+def test_a_length_of_thousands_of_digits() -> None:
+    with pytest.raises(fetching.FetchError, match="larger"):
+        read(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n")
+
+
+def test_more_chunks_than_anybody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "CHUNKS_MAX", 10)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert read(head + b"1\r\nx\r\n" * 9 + b"0\r\n\r\n") == fetching.Fetched(
+        200, {"transfer-encoding": "chunked"}, b"x" * 9
+    )
+    with pytest.raises(fetching.FetchError, match="pieces"):
+        read(head + b"1\r\nx\r\n" * 10 + b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/", "http://127.0.0.1:x/", "http://[::1/"])
+def test_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(fetching.FetchError, match="not an http URL"):
+        asyncio.run(fetching.fetch(url, seconds=5, maximum=100))

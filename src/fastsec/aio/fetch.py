@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 HEAD_MAX: Final = 16 * 1024
 _PIECE: Final = 64 * 1024
 _ADDRESSES_MAX: Final = 4
+_DIGITS_MAX: Final = 12  # of Content-Length
+CHUNKS_MAX: Final = 65_536  # a list of 64 MiB in chunks of 1 KiB; smaller ones would only cost time
 
 
 class FetchError(Exception):
@@ -56,11 +58,15 @@ async def fetch(
     Errors:
         FetchError; TimeoutError.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 80
+    except ValueError:  # a certificate may name any
+        raise FetchError("not an http URL") from None
     if parts.scheme != "http" or not parts.hostname:
         raise FetchError("not an http URL")
     async with asyncio.timeout(seconds):
-        reader, writer = await _connect(parts.hostname, parts.port or 80, allowed)
+        reader, writer = await _connect(parts.hostname, port, allowed)
         try:
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             lines = [
@@ -129,47 +135,44 @@ async def read_answer(reader: asyncio.StreamReader, maximum: int) -> Fetched:
     length = headers.get("content-length")
     if length is None:
         return Fetched(status, headers, await _until_end(reader, maximum))
-    if not (length.isascii() and length.isdigit()) or int(length) > maximum:
+    if not (length.isascii() and length.isdigit() and len(length) <= _DIGITS_MAX) or int(length) > maximum:
         raise FetchError(f"its answer is larger than {maximum} octets")
     return Fetched(status, headers, await _exactly(reader, int(length)))
 
 
 async def _exactly(reader: asyncio.StreamReader, length: int) -> bytes:
     """In pieces, so that the limit of the stream holds and the memory grows with what has really come."""
-    pieces = []
-    while length:
-        piece = await reader.read(min(length, _PIECE))
+    found = bytearray()
+    while len(found) < length:
+        piece = await reader.read(min(length - len(found), _PIECE))
         if not piece:
             raise FetchError("its answer is cut short")
-        pieces.append(piece)
-        length -= len(piece)
-    return b"".join(pieces)
+        found += piece
+    return bytes(found)
 
 
 async def _until_end(reader: asyncio.StreamReader, maximum: int) -> bytes:
-    pieces, size = [], 0
+    found = bytearray()
     while piece := await reader.read(_PIECE):
-        size += len(piece)
-        if size > maximum:
+        found += piece
+        if len(found) > maximum:
             raise FetchError(f"its answer is larger than {maximum} octets")
-        pieces.append(piece)
-    return b"".join(pieces)
+    return bytes(found)
 
 
 async def _chunks(reader: asyncio.StreamReader, maximum: int) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    while True:
+    found = bytearray()
+    for _ in range(CHUNKS_MAX):
         line = await reader.readuntil(b"\r\n")
         text = line[:-2].partition(b";")[0].strip()
         if not 1 <= len(text) <= 8 or not all(octet in b"0123456789abcdefABCDEF" for octet in text):
             raise FetchError("its answer is not HTTP")
         length = int(text, 16)
-        size += length
-        if size > maximum:
+        if len(found) + length > maximum:
             raise FetchError(f"its answer is larger than {maximum} octets")
         if length == 0:
-            return b"".join(pieces)
-        pieces.append(await _exactly(reader, length))
+            return bytes(found)
+        found += await _exactly(reader, length)
         if await reader.readexactly(2) != b"\r\n":
             raise FetchError("its answer is not HTTP")
+    raise FetchError("its answer comes in too many pieces")
